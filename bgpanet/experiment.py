@@ -1,0 +1,342 @@
+"""A training from its spec to its report, and a cross-validation out of such trainings.
+
+    train:           read → divide → fit → evaluate on the test part → write
+    cross_validate:  train each fold that is not done yet → pool what they predicted → write
+
+What is reported is never what was chosen by: weights are kept by the validation part, figures come from the test part.
+Both functions go on from what an earlier, interrupted call left in the output folder.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bgpanet.bundles import CARD, WEIGHTS, ModelCard, save_bundle
+from bgpanet.data.index import Index
+from bgpanet.data.pixels import PixelCache, open_pixels
+from bgpanet.data.readers import read
+from bgpanet.data.splits import Leakage, Split, leakage, make_split, subset
+from bgpanet.errors import Interrupted, InvalidInput
+from bgpanet.evaluation.bootstrap import grouped_intervals
+from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
+from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.events import ArtifactWritten, Log, Progress, Report, Result
+from bgpanet.inference import infer_logits, softmax
+from bgpanet.losses import DualTailedLoss
+from bgpanet.models import build_model
+from bgpanet.provenance import environment, fingerprint
+from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
+from bgpanet.training.checkpoints import saved_compute
+from bgpanet.training.device import Compute, choose_compute
+from bgpanet.training.fit import Fitted, Task, fit, steps_per_epoch
+
+REPORT = "report.json"
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
+    ".safetensors": "application/octet-stream",
+}
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run writes, and how it speaks and listens.
+
+    output: its own folder; cache: decoded pixels, shared by all runs; threads: of a CPU, None for all cores.
+    """
+
+    output: Path
+    cache: Path
+    report: Report
+    stop: Callable[[], bool] = lambda: False
+    threads: int | None = None
+
+    def decoding(self, done: int, total: int) -> None:
+        """Progress of reading images; they are decoded once, so it is a small part of a run."""
+        if self.stop():
+            raise Interrupted("stopped while reading images; nothing is lost")
+        self.report(Progress(fraction=0.0, message=f"reading images, {done} of {total}"))
+
+    def hand_in(self, path: Path) -> None:
+        """Announces a file of the result."""
+        self.report(ArtifactWritten(name=path.name, path=str(path), media_type=MEDIA_TYPES[path.suffix]))
+
+
+def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
+    """Trains on one split. Returns the summary, which is also reported as `Result`.
+
+    Writes `report.json`, `predictions.csv`, `predictions.parquet`, `model.safetensors`, `model.json`.
+
+    Raises:
+        BGPANetError: as its kinds say.
+    """
+    index = read_data(spec)
+    pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding)
+    split = divide(spec, index, pixels)
+    identity = fingerprint({"spec": _meaning(spec), "data": index.digest, "split": split.digest(index)})
+    if (finished := _finished(place, identity)) is not None:
+        return finished
+    compute = _compute(spec, place)
+    compute.activate()
+    task = _task(spec, index, pixels, split, compute, identity)
+    place.report(Log(message=_opening(task, split, compute)))
+    fitted = fit(task, place.output / "checkpoints", place.report, place.stop)
+    task.model.load_state_dict(fitted.weights)
+    logits = infer_logits(task.model, pixels.pixels, split.test, spec.training.batch_size, compute)
+    return _conclude(spec, place, index, pixels, split, fitted, softmax(logits), identity, compute)
+
+
+def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
+    """Trains every fold whose report is not there yet, one after the other, then pools. Returns the summary.
+
+    Writes `report.json`, `predictions.csv`, `predictions.parquet`; each fold's own files lie in `fold-<n>/`.
+    """
+    folds = range(spec.split.folds)
+    for fold in folds:
+        folder = place.output / f"fold-{fold}"
+        if not (folder / REPORT).is_file():
+            train(spec.fold(fold), _fold_place(place, folder, fold, len(folds)))
+    reports = [json.loads((place.output / f"fold-{n}" / REPORT).read_text(encoding="utf-8")) for n in folds]
+    tables = [PredictionTable.read(place.output / f"fold-{n}" / "predictions.parquet") for n in folds]
+    _same_experiment(reports)
+    classes = reports[0]["classes"]
+    parts = [_fold_predictions(n, tables[n], reports[n]) for n in folds]
+    summary = {**pool_folds(parts, classes), "classes": classes, "synthetic": reports[0]["synthetic"]}
+    table = PredictionTable.concatenate(tables)
+    provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
+    details = {"folds": [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]}
+    _write(place, {**summary, "kind": "cross_validate", "fold_reports": details["folds"], **provenance}, table)
+    place.report(Result(summary=summary))
+    return summary
+
+
+# ── Stages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_data(spec: RunSpec) -> Index:
+    """The index of the spec's data. Raises InvalidInput."""
+    if not isinstance(spec.data, DataSpec):
+        raise InvalidInput.one("data", "is missing: name `format` and `path`")
+    return read(spec.data.format, Path(spec.data.path))
+
+
+def divide(spec: TrainSpec, index: Index, pixels: PixelCache) -> Split:
+    """The split of the usable images: labelled, readable, and of the subset if one is asked for."""
+    usable = np.array(
+        [n for n, label in enumerate(index.labels) if label >= 0 and n not in pixels.errors], dtype=np.int64
+    )
+    if len(usable) == 0:
+        raise InvalidInput.one("data", "has no image that is both labelled and readable")
+    if spec.subset is not None:
+        chosen = subset(index.labels[usable], index.groups[usable], spec.subset.max_groups_per_class, spec.subset.seed)
+        usable = usable[chosen]
+    return make_split(
+        index,
+        usable,
+        unit=spec.split.unit,
+        folds=spec.split.folds,
+        fold=spec.split.fold,
+        validation_folds=spec.split.validation_folds,
+        seed=spec.split.seed,
+    )
+
+
+def _compute(spec: TrainSpec, place: Workplace) -> Compute:
+    begun = saved_compute(place.output / "checkpoints")
+    if begun is None:
+        return choose_compute(spec.training.precision, place.threads)
+    return choose_compute(begun["precision"], begun["threads"])
+
+
+def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compute: Compute, identity: str) -> Task:
+    torch.manual_seed(spec.training.seed)
+    model = build_model(
+        spec.model.name, num_classes=len(index.classes), weights=spec.model.weights, **spec.model.options
+    )
+    steps = steps_per_epoch(len(split.train), spec.training) * spec.training.epochs
+    loss = DualTailedLoss(steps, gamma=spec.loss.gamma, schedule=spec.loss.schedule)
+    return Task(
+        model=model.to(compute.device),
+        loss=loss.to(compute.device),
+        pixels=pixels.pixels,
+        labels=index.labels,
+        train=split.train,
+        validation=split.validation,
+        training=spec.training,
+        augmentation=spec.augmentation,
+        compute=compute,
+        fingerprint=identity,
+    )
+
+
+def _conclude(
+    spec: TrainSpec,
+    place: Workplace,
+    index: Index,
+    pixels: PixelCache,
+    split: Split,
+    fitted: Fitted,
+    probabilities: np.ndarray,
+    identity: str,
+    compute: Compute,
+) -> dict[str, Any]:
+    truth = index.labels[split.test]
+    groups = index.groups[split.test]
+    state = fitted.state
+    kept = {
+        "epoch": state.best_epoch,
+        "step": state.best_step,
+        "monitor": spec.training.monitor,
+        "value": state.best_value,
+        "loss_weight_focal": state.best_loss_weight_focal,
+    }
+    summary = {
+        "figures": classification_metrics(truth, probabilities, index.classes),
+        "intervals": grouped_intervals(truth, probabilities, groups),
+        "classes": list(index.classes),
+        "leakage": asdict(_leakage(index, split)),
+        "split": _describe(spec, index, split),
+        "kept": kept,
+        "epochs_run": state.epoch,
+        "stopped_early": state.stopped_early,
+        "excluded_images": len(pixels.errors),
+        "synthetic": index.synthetic,
+    }
+    card = ModelCard(
+        model=spec.model,
+        classes=index.classes,
+        image_size=spec.input_size,
+        dataset_digest=index.digest,
+        split_digest=split.digest(index),
+        synthetic=index.synthetic,
+        kept=kept,
+    )
+    for path in save_bundle(place.output, card, fitted.weights):
+        place.hand_in(path)
+    details = {
+        "kind": "train",
+        "fingerprint": identity,
+        "spec": _meaning(spec),
+        "dataset_digest": index.digest,
+        "environment": {**environment(), **compute.describe()},
+        "findings": [asdict(finding) for finding in index.findings],
+        "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
+    }
+    table = PredictionTable.of(index, split.test, probabilities, fold=spec.split.fold)
+    _write(place, {**summary, **details}, table)
+    place.report(Result(summary=summary))
+    return summary
+
+
+def _leakage(index: Index, split: Split) -> Leakage:
+    return leakage(index.groups, np.concatenate([split.train, split.validation]), split.test)
+
+
+def _describe(spec: TrainSpec, index: Index, split: Split) -> dict[str, Any]:
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    return {
+        "unit": spec.split.unit,
+        "folds": spec.split.folds,
+        "fold": spec.split.fold,
+        "digest": split.digest(index),
+        "images": {name: len(part) for name, part in parts.items()},
+        "groups": {name: len(set(index.groups[part])) for name, part in parts.items()},
+        "group_unit": index.group_unit,
+    }
+
+
+def _write(place: Workplace, report: dict[str, Any], table: PredictionTable) -> None:
+    """The report last: where it stands, the run is done."""
+    place.output.mkdir(parents=True, exist_ok=True)
+    csv, parquet = place.output / "predictions.csv", place.output / "predictions.parquet"
+    table.write(csv, parquet)
+    partial = place.output / f".{REPORT}"
+    partial.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    path = partial.rename(place.output / REPORT)
+    for file in (csv, parquet, path):
+        place.hand_in(file)
+
+
+def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
+    """The summary of an earlier call that came to its end here, its files announced again."""
+    path = place.output / REPORT
+    if not path.is_file():
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if report.get("fingerprint") != identity:
+        raise InvalidInput.one(str(path), "is the report of another run; take an empty output folder")
+    summary = {name: report[name] for name in SUMMARY}
+    for name in (WEIGHTS, CARD, "predictions.csv", "predictions.parquet", REPORT):
+        place.hand_in(place.output / name)
+    place.report(Result(summary=summary))
+    return summary
+
+
+SUMMARY = (
+    "figures",
+    "intervals",
+    "classes",
+    "leakage",
+    "split",
+    "kept",
+    "epochs_run",
+    "stopped_early",
+    "excluded_images",
+    "synthetic",
+)
+
+
+def _meaning(spec: TrainSpec) -> dict[str, Any]:
+    """The part of a spec that decides the result: where the data lies and who computes does not."""
+    values = spec.model_dump(mode="json", exclude={"data", "resources"})
+    del values["training"]["checkpoint_seconds"]
+    return values
+
+
+def _opening(task: Task, split: Split, compute: Compute) -> str:
+    sizes = f"{len(split.train)} images to train, {len(split.validation)} to validate, {len(split.test)} to test"
+    return f"{sizes}; {task.total_steps} steps; {compute.describe()}"
+
+
+# ── Folds ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fold_place(place: Workplace, folder: Path, fold: int, folds: int) -> Workplace:
+    def report(event: Any) -> None:
+        if isinstance(event, Progress):
+            message = f"fold {fold + 1} of {folds}: {event.message}"
+            place.report(event.model_copy(update={"fraction": (fold + event.fraction) / folds, "message": message}))
+        elif isinstance(event, Log):
+            place.report(event)
+
+    return Workplace(output=folder, cache=place.cache, report=report, stop=place.stop, threads=place.threads)
+
+
+def _same_experiment(reports: list[dict[str, Any]]) -> None:
+    """Figures are pooled over folds of one division only."""
+    for name in ("dataset_digest", "classes"):
+        if any(report[name] != reports[0][name] for report in reports):
+            raise InvalidInput.one(name, "differs among the folds; they can't be pooled")
+    specs = [{**report["spec"], "split": {**report["spec"]["split"], "fold": 0}} for report in reports]
+    if any(spec != specs[0] for spec in specs):
+        raise InvalidInput.one("spec", "differs among the folds; they can't be pooled")
+    if [report["split"]["fold"] for report in reports] != list(range(len(reports))):
+        raise InvalidInput.one("split.fold", "folds are missing or doubled; they can't be pooled")
+
+
+def _fold_predictions(fold: int, table: PredictionTable, report: dict[str, Any]) -> FoldPredictions:
+    return FoldPredictions(
+        fold=fold,
+        image_ids=table.image_ids,
+        groups=table.groups,
+        y_true=table.truth_labels(),
+        probabilities=table.probabilities,
+        figures=report["figures"],
+    )

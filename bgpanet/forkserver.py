@@ -1,0 +1,120 @@
+"""Starts runs in milliseconds: a process that has imported torch, and forks.
+
+It is started as `python -m bgpanet.forkserver DESCRIPTOR`, with one end of a Unix stream socket. Importing torch takes
+seconds, and CUDA does not survive a fork; so it imports, touches no device, and forks a child for each run.
+
+    → {"start": {"kind", "spec", "output", "cache", "threads"}} with two descriptors: for events, for text output
+    ← {"ready": true}                   once everything is imported
+    ← {"started": pid}
+    ← {"ended": pid, "status": n}       n: exit status, or minus the number of the signal that ended it
+
+When its peer goes away it kills its children and leaves, so no run outlives its worker.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from bgpanet.events import pipe_report
+from bgpanet.runner import FAILED, Run, execute
+
+PR_SET_PDEATHSIG = 1
+
+
+def serve(channel: socket.socket) -> None:
+    """Serves until the peer closes its end."""
+    import bgpanet.experiment
+    import bgpanet.prediction  # noqa: F401 - imported for the children
+
+    gc.freeze()  # what is imported stays shared with the children
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the worker decides; its end closes the channel
+    children: set[int] = set()
+    selector = selectors.DefaultSelector()
+    selector.register(channel, selectors.EVENT_READ)
+    selector.register(wake_read, selectors.EVENT_READ)
+    _send(channel, {"ready": True})
+    while True:
+        ready = {key.fd for key, _ in selector.select()}
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+            _reap(channel, children)
+        if channel.fileno() in ready:
+            message, descriptors, _, _ = socket.recv_fds(channel, 65_536, 2)
+            if not message:
+                break
+            children.add(_fork(channel, json.loads(message)["start"], descriptors, (wake_read, wake_write)))
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int], own: tuple[int, int]) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _send(channel, {"started": pid})
+        return pid
+    status = FAILED
+    try:
+        channel.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in own:
+            os.close(descriptor)
+        _end_with(parent)
+        events, text = descriptors
+        os.setsid()
+        os.dup2(text, 1)
+        os.dup2(text, 2)
+        os.close(text)
+        status = execute(_run(request), pipe_report(events))
+    finally:
+        # Never back into the server's loop, whatever happened; what was printed is flushed first.
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(request: dict[str, Any]) -> Run:
+    paths = {name: Path(request[name]) for name in ("spec", "output", "cache")}
+    return Run(kind=request["kind"], threads=request["threads"], **paths)
+
+
+def _end_with(parent: int) -> None:
+    """Has the kernel end this process when its parent dies (Linux; elsewhere a broken pipe ends it a little later)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(FAILED)
+
+
+def _reap(channel: socket.socket, children: set[int]) -> None:
+    for child in list(children):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            children.discard(pid)
+            _send(channel, {"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

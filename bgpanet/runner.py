@@ -1,0 +1,76 @@
+"""One run, from a spec file to an exit status: what the command line and the fork server both start."""
+
+import signal
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from bgpanet.errors import BGPANetError, Interrupted
+from bgpanet.events import Failure, Log, Report
+from bgpanet.specs import AnySpec, CrossValidateSpec, TrainSpec, read_spec
+
+SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
+"""Exit statuses. 75 is sysexits' EX_TEMPFAIL: the same command goes on from the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run, and where. See `bgpanet.experiment.Workplace`."""
+
+    kind: str
+    spec: Path
+    output: Path
+    cache: Path
+    threads: int | None = None
+
+
+class StopSignal:
+    """True once SIGTERM or SIGINT arrived; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._requested)
+
+    def _requested(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self.requested
+
+
+def execute(run: Run, report: Report) -> int:
+    """Runs to the end, reports how it ended, and returns the exit status. Takes SIGTERM and SIGINT as a wish to stop."""
+    stop = StopSignal()
+    try:
+        _start(read_spec(run.kind, run.spec), run, report, stop)
+    except Interrupted as interruption:
+        report(Log(level="warning", message=str(interruption)))
+        return INTERRUPTED
+    except BGPANetError as error:
+        report(Failure(reason=error.reason, message=str(error)))
+        return WRONG if error.reason == "invalid_input" else FAILED
+    except BrokenPipeError:
+        return FAILED  # nobody listens any more
+    except Exception as error:
+        report(Log(level="error", message=traceback.format_exc()))
+        reason = "storage" if isinstance(error, OSError) else "internal"
+        report(Failure(reason=reason, message=f"{type(error).__name__}: {error}"))
+        return FAILED
+    return SUCCEEDED
+
+
+def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
+    # Imported here: torch takes seconds, and a wrong spec is told before that.
+    from bgpanet.experiment import Workplace, cross_validate, train
+    from bgpanet.prediction import predict
+
+    place = Workplace(output=run.output, cache=run.cache, report=report, stop=stop, threads=run.threads)
+    if isinstance(spec, TrainSpec):
+        train(spec, place)
+    elif isinstance(spec, CrossValidateSpec):
+        cross_validate(spec, place)
+    else:
+        predict(spec, place)

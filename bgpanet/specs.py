@@ -1,0 +1,261 @@
+"""What a run is asked to do: frozen, typed, refused whole when wrong.
+
+Every problem of a spec is told at once, as `InvalidInput`. Defaults are the article's recipe where it states one
+(AdamW, 180 epochs, cosine after a linear warm-up, patience 20, five folds). Imports no torch.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bgpanet.catalogue import MODELS
+from bgpanet.errors import InvalidInput, Problem
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, no unknown fields, no NaN or infinity, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def _from_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class DataSpec(Spec):
+    """Where the images lie. A service fills it in; on the command line it is part of the file."""
+
+    format: str = Field(description="ham10000, folder, or packed (a registered data set)")
+    path: str = Field(description="the data set's folder")
+
+
+class SubsetSpec(Spec):
+    """A stated, seeded part of a data set, drawn by whole groups."""
+
+    max_groups_per_class: int = Field(ge=1, description="at most so many lesions of each class")
+    seed: int = Field(0, ge=0)
+
+
+class FoldsSpec(Spec):
+    """How images are divided. Nothing is ever chosen on the reported (test) part."""
+
+    unit: Literal["lesion", "image"] = Field(
+        "lesion", description="lesion: no lesion on both sides of a split; image: leaks, there to reproduce papers"
+    )
+    folds: int = Field(5, ge=2, le=20, description="number of folds")
+    validation_folds: int = Field(
+        5, ge=2, le=20, description="the training part is cut into so many by the same rule; one of them validates"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class SplitSpec(FoldsSpec):
+    """One fold of the division: it is the test part, the others train and validate."""
+
+    fold: int = Field(0, ge=0, description="the test fold, from 0")
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist among {self.folds}; the last is {self.folds - 1}")
+        return self
+
+
+class ModelSpec(Spec):
+    """Which network, and from which weights it starts."""
+
+    name: str = Field("bgpanet", description="see `bgpanet models`")
+    weights: str | None = Field(None, description='null (random), "imagenet", or the path of a local file')
+    placement: Literal["stage", "block"] | None = Field(None, description="BGPA after each stage, or each Swin block")
+    window_size: int | None = Field(None, ge=1, le=16, description="side of a CDCA window, positions")
+    reduction: int | None = Field(None, ge=1, le=256, description="C over the hidden width of the channel prior")
+    embedding_ratio: float | None = Field(None, gt=0, le=1, description="width of the CDCA embedding over C")
+    spatial_statistics: Literal["prior_weighted", "plain"] | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in MODELS:
+            near = difflib.get_close_matches(self.name, MODELS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown model {self.name!r}{hint} Known: {', '.join(MODELS)}")
+        if self.options and not MODELS[self.name].blocks:
+            raise ValueError(f"{', '.join(self.options)}: options of BGPANet models; {self.name} has no BGPA block")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The block's options that were set."""
+        return self.model_dump(exclude={"name", "weights"}, exclude_none=True)
+
+
+Schedule = Literal[
+    "linear", "cosine", "exponential", "step", "fixed_0.4_0.6", "fixed_0.5_0.5", "fixed_0.6_0.4", "ce", "focal"
+]
+
+
+class LossSpec(Spec):
+    """Dual-Tailed Loss: alpha(t) cross-entropy + beta(t) focal."""
+
+    schedule: Schedule = "linear"
+    gamma: float = Field(2.0, ge=0, le=10, description="focusing parameter of the focal term")
+
+
+class AugmentationSpec(Spec):
+    """Random changes of training images, drawn for each image."""
+
+    horizontal_flip: float = Field(0.5, ge=0, le=1, description="probability")
+    vertical_flip: float = Field(0.5, ge=0, le=1, description="probability")
+    brightness: float = Field(0.2, ge=0, le=1, description="factor drawn from [1 - x, 1 + x]")
+    contrast: float = Field(0.2, ge=0, le=1, description="factor drawn from [1 - x, 1 + x]")
+    saturation: float = Field(0.2, ge=0, le=1, description="factor drawn from [1 - x, 1 + x]")
+    hue: float = Field(0.1, ge=0, le=0.5, description="shift drawn from [-x, x], turns of the colour circle")
+
+
+class TrainingSpec(Spec):
+    """The recipe."""
+
+    epochs: int = Field(180, ge=1, le=100_000)
+    batch_size: int = Field(32, ge=1, le=65_536, description="images of one optimizer step")
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="the peak, reached at the end of the warm-up")
+    minimum_learning_rate: float = Field(1e-6, ge=0, description="reached exactly on the last step")
+    warmup_epochs: float | None = Field(
+        None, ge=0, description="linear warm-up; null: 5 epochs, or a tenth of the run where it is shorter than 50"
+    )
+    weight_decay: float = Field(0.05, ge=0, le=10)
+    patience: int = Field(20, ge=1, description="epochs without improvement of the monitor before stopping early")
+    monitor: Literal["balanced_accuracy", "loss"] = Field(
+        "balanced_accuracy", description="the validation figure that chooses the kept weights; loss: plain CE"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device computes in it")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="a checkpoint after the step at which so much time has passed; 0: after every step"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        if self.minimum_learning_rate > self.learning_rate:
+            problems.append("minimum_learning_rate must not exceed learning_rate")
+        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
+            problems.append(f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def warmup(self) -> float:
+        """Length of the warm-up, epochs."""
+        return min(5.0, self.epochs / 10) if self.warmup_epochs is None else self.warmup_epochs
+
+
+class ResourcesSpec(Spec):
+    """What a worker must offer."""
+
+    device: Literal["any", "cpu", "gpu"] = "any"
+
+
+class RunSpec(Spec):
+    """What every run has."""
+
+    data: DataSpec | None = Field(None, description="given on the command line only; a service knows its data sets")
+    resources: ResourcesSpec = ResourcesSpec()
+
+
+class LearningSpec(RunSpec):
+    """What training and cross-validation share."""
+
+    model: Annotated[ModelSpec, BeforeValidator(_from_name)] = ModelSpec()
+    image_size: int | None = Field(None, ge=16, le=1024, description="pixels; null: what the model is meant for")
+    subset: SubsetSpec | None = None
+    loss: LossSpec = LossSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
+    training: TrainingSpec = TrainingSpec()
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input, pixels."""
+        return self.image_size or MODELS[self.model.name].image_size
+
+
+class TrainSpec(LearningSpec):
+    """Train on one split; report on its test part."""
+
+    split: SplitSpec = SplitSpec()
+
+
+class CrossValidateSpec(LearningSpec):
+    """Train once for each fold; report each and all together."""
+
+    split: FoldsSpec = FoldsSpec()
+
+    def fold(self, fold: int) -> TrainSpec:
+        """The training of one fold."""
+        split = SplitSpec(**self.split.model_dump(), fold=fold)
+        return TrainSpec(**{name: getattr(self, name) for name in LearningSpec.model_fields}, split=split)
+
+
+class PredictSpec(RunSpec):
+    """Apply a trained model to every image of a data set."""
+
+    model: str = Field(min_length=1, description="id of a finished training job; on the command line a model's folder")
+    batch_size: int = Field(64, ge=1, le=65_536)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+AnySpec = TrainSpec | CrossValidateSpec | PredictSpec
+Kind = Literal["train", "cross_validate", "predict"]
+SPECS: dict[str, type[TrainSpec] | type[CrossValidateSpec] | type[PredictSpec]] = {
+    "train": TrainSpec,
+    "cross_validate": CrossValidateSpec,
+    "predict": PredictSpec,
+}
+
+
+def parse_spec(kind: str, values: Mapping[str, Any], where: str = "spec") -> AnySpec:
+    """The spec of a run of `kind`.
+
+    Raises:
+        InvalidInput: with every problem, each at its field (`spec.training.epochs`).
+    """
+    if kind not in SPECS:
+        raise InvalidInput.one("kind", f"unknown kind {kind!r}; known: {', '.join(SPECS)}")
+    try:
+        # Through JSON, so that a spec means the same in a request, a file and a database.
+        return SPECS[kind].model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error, where)) from None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput.one(where, f"is not plain data: {error}") from None
+
+
+def problems_of(error: ValidationError, where: str = "") -> list[Problem]:
+    """Every problem of a failed validation, each at its field; unknown fields with the nearest known one."""
+    return [
+        Problem(".".join([where, *map(str, item["loc"])]).strip("."), _sentence(item["type"], item["msg"]))
+        for item in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field; remove it or correct its name"
+    return message.removeprefix("Value error, ")
+
+
+def read_spec(kind: str, path: Path) -> AnySpec:
+    """The spec in a YAML or JSON file. Raises InvalidInput."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput.one(str(path), f"cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput.one(str(path), f"is neither YAML nor JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidInput.one(str(path), "must hold a mapping of fields")
+    return parse_spec(kind, values, where=path.name)

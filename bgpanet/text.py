@@ -1,0 +1,42 @@
+"""Figures and times as a person reads them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def interval(value: float, bounds: tuple[float, float] | list[float] | None) -> str:
+    """`0.412 (0.371-0.455)`: a figure with its 95 % interval, if there is one."""
+    text = f"{value:.3f}"
+    return text if bounds is None else f"{text} ({bounds[0]:.3f}-{bounds[1]:.3f})"
+
+
+def figures_line(summary: Mapping[str, Any]) -> str:
+    """The main figures of a run's summary in one line."""
+    figures = summary.get("pooled") or summary.get("figures")
+    if figures is None:
+        counts = ", ".join(f"{name} {count}" for name, count in summary.get("predicted", {}).items() if count)
+        return f"{summary.get('images', 0)} images, {summary.get('unreadable', 0)} unreadable: {counts}"
+    intervals = summary.get("intervals", {})
+    constant = figures["constant_predictor"]
+    parts = [
+        f"balanced accuracy {interval(figures['balanced_accuracy'], intervals.get('balanced_accuracy'))}",
+        f"accuracy {interval(figures['accuracy'], intervals.get('accuracy'))}",
+        f"macro F1 {interval(figures['macro_f1'], intervals.get('macro_f1'))}",
+        f"(always {constant['class']}: balanced accuracy {constant['balanced_accuracy']:.3f},"
+        f" accuracy {constant['accuracy']:.3f})",
+        f"leaking groups {summary['leakage']['groups']}",
+    ]
+    if "mean" in summary:
+        mean = summary["mean"]["balanced_accuracy"]
+        parts.insert(1, f"folds {mean['mean']:.3f} ± {mean['sd']:.3f}" if mean["sd"] is not None else "one fold")
+    return "; ".join(parts)

@@ -1,0 +1,17 @@
+"""HTTP in and out: parse, call, render. No logic lives here."""
+
+from flask import Blueprint
+
+from services.api import datasets, jobs, system
+from services.api.access import authenticate
+from services.api.problems import handle_errors
+
+
+def create_blueprint() -> Blueprint:
+    """All routes under `/api/v1`; none answers without a token."""
+    api = Blueprint("api", __name__, url_prefix="/api/v1")
+    api.before_request(authenticate)
+    for part in (jobs, datasets, system):
+        api.register_blueprint(part.routes)
+    handle_errors(api)
+    return api

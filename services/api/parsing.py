@@ -1,0 +1,136 @@
+"""Requests in: JSON bodies and query strings, checked against typed models before anything is done."""
+
+import json
+import math
+from typing import Any, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.specs import Kind, problems_of
+from services.tokens import Role
+
+
+class Body(BaseModel):
+    """Base of all bodies: unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class JobBody(Body):
+    """A job to submit."""
+
+    kind: Kind
+    dataset: str = Field(min_length=1, max_length=200, description="name or id of a registered data set")
+    name: str | None = Field(None, min_length=1, max_length=200)
+    priority: int = Field(0, ge=-100, le=100)
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+class DatasetBody(Body):
+    """A data set to register, from a folder that the server can see."""
+
+    name: str = Field(min_length=1, max_length=100)
+    format: str = Field(min_length=1, max_length=40)
+    path: str = Field(min_length=1, max_length=4096)
+
+
+class TokenBody(Body):
+    """A token to make."""
+
+    name: str = Field(min_length=1, max_length=200)
+    user: str = Field(min_length=1, max_length=200)
+    role: Role = "researcher"
+
+
+class Query(BaseModel):
+    """Base of all query strings. Text becomes what the field is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PageQuery(Query):
+    cursor: str | None = Field(None, max_length=36)
+    limit: int = Field(50, ge=1, le=500)
+
+
+class JobsQuery(PageQuery):
+    state: str | None = Field(None, max_length=20)
+    kind: str | None = Field(None, max_length=40)
+    dataset: str | None = Field(None, max_length=200)
+    q: str | None = Field(None, max_length=200)
+
+
+class LogsQuery(Query):
+    after: int = Field(0, ge=0, lt=2**63)
+    limit: int = Field(1000, ge=1, le=10_000)
+
+
+class MetricsQuery(Query):
+    name: list[str] = Field(default_factory=list, max_length=50)
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+QueryT = TypeVar("QueryT", bound=Query)
+
+
+def parse_body(model: type[BodyT]) -> BodyT:
+    """The request's JSON body. Raises InvalidInput with every problem."""
+    try:
+        values = json.loads(request.get_data(), parse_constant=_no_constant, parse_float=_finite)
+        if not isinstance(values, dict):
+            raise ValueError("must be an object")
+        _refuse_nul(values)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput.one("", f"the body is not JSON that can be used: {error}") from None
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from None
+
+
+def parse_query(model: type[QueryT]) -> QueryT:
+    """The request's query string. Raises InvalidInput with every problem."""
+    values: dict[str, Any] = {}
+    for name, texts in request.args.lists():
+        field = model.model_fields.get(name)
+        is_list = field is not None and field.annotation == list[str]
+        values[name] = texts if is_list else texts[-1]
+        if any("\0" in text for text in texts):
+            raise InvalidInput.one(name, "must not contain NUL")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from None
+
+
+def idempotency_key() -> str | None:
+    """The header `Idempotency-Key`. Raises InvalidInput where it is empty or too long."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (1 <= len(key) <= 200 and key.isprintable()):
+        raise InvalidInput.one("Idempotency-Key", "must be 1 to 200 printable characters")
+    return key
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _refuse_nul(value: Any) -> None:
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidInput([Problem("", "text must not contain NUL")])
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_nul(key)
+            _refuse_nul(item)
+    if isinstance(value, list):
+        for item in value:
+            _refuse_nul(item)

@@ -1,0 +1,65 @@
+"""Errors as RFC 9457 problem documents."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from bgpanet.errors import InvalidInput, Problem
+from services.errors import Conflict, NotFound, ServiceError, StorageError
+
+log = logging.getLogger(__name__)
+
+
+def problem(status: int, title: str, detail: str = "", problems: Iterable[Problem] = ()) -> Response:
+    """A problem document. `errors` lists every wrong field."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    if detail:
+        body["detail"] = detail
+    if errors := [{"field": item.where, "detail": item.what} for item in problems]:
+        body["errors"] = errors
+    response = jsonify(body)
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    return response
+
+
+def handle_errors(target: Blueprint | Flask) -> None:
+    """Registers the handlers on a blueprint (its own routes) or an app (everything else)."""
+
+    def invalid(error: InvalidInput) -> Response:
+        return problem(422, "The request is wrong", f"{len(error.problems)} problem(s)", error.problems)
+
+    def missing(error: NotFound) -> Response:
+        return problem(404, "Not found", str(error))
+
+    def conflict(error: Conflict) -> Response:
+        return problem(409, "Conflict", str(error))
+
+    def storage(error: StorageError) -> Response:
+        log.error("storage: %s", error)
+        response = problem(503, "The artifact store does not answer", "try again in a moment")
+        response.headers["Retry-After"] = "5"
+        return response
+
+    def http(error: HTTPException) -> Response:
+        response = problem(error.code or 500, error.name, error.description or "")
+        if error.code == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if error.code == 405 and (methods := getattr(error, "valid_methods", None)):
+            response.headers["Allow"] = ", ".join(methods)
+        return response
+
+    def unexpected(error: Exception) -> Response:
+        log.exception("unhandled error in %s %s", request.method, request.path, exc_info=error)
+        return problem(500, "Internal error", "the server's log has the details")
+
+    target.register_error_handler(InvalidInput, invalid)
+    target.register_error_handler(NotFound, missing)
+    target.register_error_handler(Conflict, conflict)
+    target.register_error_handler(StorageError, storage)
+    target.register_error_handler(HTTPException, http)
+    target.register_error_handler(ServiceError, unexpected)
+    target.register_error_handler(Exception, unexpected)

@@ -1,0 +1,93 @@
+"""Engine and sessions, on PostgreSQL and SQLite alike, and the database's own clock.
+
+Times are integers, milliseconds since 1970 in UTC, read from the database's clock (`now_ms`): hosts may disagree
+about the time, and arithmetic on leases is the same statement on both databases.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, create_engine, event, make_url, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - an SQL function is named like one
+    """The database's clock, milliseconds since 1970, as of the statement."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "postgresql")
+def _postgresql(element: now_ms, compiler: Any, **kw: Any) -> str:
+    return "CAST(extract(epoch from clock_timestamp()) * 1000 AS bigint)"
+
+
+@compiles(now_ms, "sqlite")
+def _sqlite(element: now_ms, compiler: Any, **kw: Any) -> str:
+    return "bgpanet_now_ms()"
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Database:
+    """One database. `write()` and `read()` open a transaction each.
+
+    On SQLite a writing transaction takes the write lock when it begins, so that it never fails half-way for another
+    writer; readers never wait (write-ahead log). `clock` stands in for SQLite's clock in tests.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], int] = _wall_clock) -> None:
+        self.url = url
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if parsed.database and parsed.database != ":memory:":
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+            _prepare_sqlite(self.engine, clock)
+        else:
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose transaction commits at the end of the block, or rolls back on an error."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads."""
+        engine = self.engine.execution_options(bgpanet_read=True) if self.is_sqlite else self.engine
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Raises SQLAlchemyError where the database does not answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Closes every pooled connection."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(engine: Any, clock: Callable[[], int]) -> None:
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions; `began` does
+        connection.create_function("bgpanet_now_ms", 0, clock)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def began(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("bgpanet_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

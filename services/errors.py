@@ -1,0 +1,33 @@
+"""Every error that the control plane raises on purpose.
+
+ServiceError
+├── NotFound            what was named does not exist, or is not yours
+├── Conflict            what was asked for contradicts what is there
+├── StaleAttempt        a worker wrote under a lease that it had lost; nothing was written
+└── StorageError        the artifact store failed
+    └── ArtifactMissing     the store has no such key
+"""
+
+
+class ServiceError(Exception):
+    """Base of the tree."""
+
+
+class NotFound(ServiceError):
+    """What was named does not exist, or is not yours."""
+
+
+class Conflict(ServiceError):
+    """What was asked for contradicts what is there."""
+
+
+class StaleAttempt(ServiceError):
+    """A worker wrote under a lease that it had lost; nothing was written."""
+
+
+class StorageError(ServiceError):
+    """The artifact store failed."""
+
+
+class ArtifactMissing(StorageError):
+    """The store has no such key."""

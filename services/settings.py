@@ -1,0 +1,82 @@
+"""The only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything is.
+
+    home: folder of the embedded form's database, artifacts, caches and secrets.
+    database_url: SQLAlchemy's form; PostgreSQL or SQLite.
+    redis_url: the broker's.
+    artifacts_url: `file:///…` or `s3://bucket/prefix`.
+    lease_seconds: how long a silent worker keeps its job.
+    grace_seconds: how long a child may take to write a checkpoint when it is asked to stop.
+    url, token: what the client and the command line talk to; None: the home's.
+    """
+
+    home: Path
+    database_url: str
+    redis_url: str
+    artifacts_url: str
+    s3_endpoint_url: str | None = None
+    lease_seconds: float = 30.0
+    grace_seconds: float = 20.0
+    url: str | None = None
+    token: str | None = None
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """The settings that the environment asks for. Raises ValueError on a number that is none."""
+        get = (os.environ if environment is None else environment).get
+        home = Path(get("BGPANET_HOME") or Path.home() / ".bgpanet").expanduser().absolute()
+        return cls(
+            home=home,
+            database_url=get("BGPANET_DATABASE_URL") or f"sqlite:///{home / 'bgpanet.db'}",
+            redis_url=get("BGPANET_REDIS_URL") or "redis://127.0.0.1:6379/0",
+            artifacts_url=get("BGPANET_ARTIFACTS_URL") or (home / "artifacts").as_uri(),
+            s3_endpoint_url=get("BGPANET_S3_ENDPOINT_URL") or None,
+            lease_seconds=_seconds("BGPANET_LEASE_SECONDS", get("BGPANET_LEASE_SECONDS"), 30.0),
+            grace_seconds=_seconds("BGPANET_GRACE_SECONDS", get("BGPANET_GRACE_SECONDS"), 20.0),
+            url=get("BGPANET_URL") or None,
+            token=get("BGPANET_TOKEN") or None,
+        )
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what a worker can fetch or compute again."""
+        return self.home / "cache"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for the files of running attempts."""
+        return self.home / "scratch"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process these settings."""
+        values = {
+            "BGPANET_HOME": str(self.home),
+            "BGPANET_DATABASE_URL": self.database_url,
+            "BGPANET_REDIS_URL": self.redis_url,
+            "BGPANET_ARTIFACTS_URL": self.artifacts_url,
+            "BGPANET_S3_ENDPOINT_URL": self.s3_endpoint_url or "",
+            "BGPANET_LEASE_SECONDS": str(self.lease_seconds),
+            "BGPANET_GRACE_SECONDS": str(self.grace_seconds),
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+def _seconds(name: str, text: str | None, default: float) -> float:
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 86_400:
+        raise ValueError(f"{name}={text!r} must be a number of seconds between 0 and 86400")
+    return value

@@ -1,0 +1,129 @@
+"""From what a person asks for to a queued job: everything that can be known to be wrong is refused here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, TrainSpec, parse_spec
+from services import jobs, queue, views
+from services.context import Context
+from services.errors import NotFound
+from services.jobs import NewJob
+from services.tables import Dataset
+from services.tokens import Principal
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for."""
+
+    kind: str
+    dataset: str
+    spec: Mapping[str, Any]
+    name: str | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+
+
+def submit(context: Context, principal: Principal, request: Request) -> tuple[dict[str, Any], bool]:
+    """Queues a job and wakes workers. Returns the job as shown to people, and whether it is new.
+
+    Raises:
+        InvalidInput: with every problem of the request.
+        Conflict: the idempotency key was used for another request.
+    """
+    new = _checked(context, principal, request)
+    job_id, created = jobs.submit(context.database, new)
+    if created:
+        queue.publish(context.celery, new.resource_class, messages=max(1, len(new.children)))
+    return views.get_job(context.database, principal, job_id), created
+
+
+def _checked(context: Context, principal: Principal, request: Request) -> NewJob:
+    problems: list[Problem] = []
+    spec: AnySpec | None = None
+    dataset: Dataset | None = None
+    try:
+        spec = parse_spec(request.kind, request.spec)
+    except InvalidInput as error:
+        problems.extend(error.problems)
+    try:
+        dataset = views.find_dataset(context.database, request.dataset)
+    except NotFound as error:
+        problems.append(Problem("dataset", str(error)))
+    if spec is not None:
+        if spec.data is not None:
+            problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
+        if isinstance(spec, PredictSpec):
+            problems.extend(_model_problems(context, principal, spec))
+        elif dataset is not None:
+            problems.extend(_learning_problems(spec, dataset))
+    if problems or spec is None or dataset is None:
+        raise InvalidInput(problems)
+    return _new_job(request, spec, dataset, principal)
+
+
+def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Principal) -> NewJob:
+    model = spec.model[:8] if isinstance(spec, PredictSpec) else spec.model.name
+    new = NewJob(
+        kind=request.kind,
+        name=request.name or f"{request.kind.replace('_', ' ')} {model} on {dataset.name}",
+        spec=spec.model_dump(mode="json"),
+        dataset_id=dataset.id,
+        created_by=principal.user,
+        priority=request.priority,
+        resource_class=spec.resources.device,
+        idempotency_key=request.idempotency_key,
+    )
+    if not isinstance(spec, CrossValidateSpec):
+        return new
+    folds = [
+        replace(
+            new,
+            kind="train",
+            name=f"{new.name}, fold {fold}",
+            spec=spec.fold(fold).model_dump(mode="json"),
+            idempotency_key=None,
+        )
+        for fold in range(spec.split.folds)
+    ]
+    return replace(new, children=folds)
+
+
+def _learning_problems(spec: TrainSpec | CrossValidateSpec, dataset: Dataset) -> list[Problem]:
+    problems = _weights_problems(spec)
+    labelled = [count for count in dataset.class_counts if count["images"]]
+    if len(labelled) < 2:
+        return [
+            *problems,
+            Problem("dataset", f"{dataset.name!r} has labels of fewer than two classes; learning needs them"),
+        ]
+    most = spec.subset.max_groups_per_class if spec.subset else None
+    for count in labelled if spec.split.unit == "lesion" else []:
+        groups = min(count["groups"], most) if most else count["groups"]
+        needed = max(spec.split.folds, spec.split.validation_folds + 1)
+        if groups < needed:
+            what = f"class {count['class']!r} would have {groups} {dataset.group_unit}s; this division needs {needed}"
+            problems.append(Problem("spec.split", f"{what}: use fewer folds{' or a larger subset' if most else ''}"))
+    return problems
+
+
+def _weights_problems(spec: LearningSpec) -> list[Problem]:
+    if spec.model.weights in (None, "imagenet"):
+        return []
+    return [Problem("spec.model.weights", 'must be null or "imagenet"; files are for the command line')]
+
+
+def _model_problems(context: Context, principal: Principal, spec: PredictSpec) -> list[Problem]:
+    try:
+        job = views.get_job(context.database, principal, spec.model)
+    except NotFound as error:
+        return [Problem("spec.model", str(error))]
+    if job["kind"] != "train":
+        return [Problem("spec.model", f"job {spec.model} is a {job['kind']}; name a training, or a fold of this one")]
+    if job["state"] != "succeeded":
+        return [
+            Problem("spec.model", f"job {spec.model} is {job['state']}; only a training that succeeded has a model")
+        ]
+    return []

@@ -1,0 +1,183 @@
+"""The tables. Times are milliseconds since 1970, UTC. `migrations/` builds them; a test holds both equal."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+# SQLite numbers rows by itself only in a column that it calls INTEGER.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """All tables of the control plane."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads it so
+
+
+class Token(Base):
+    """A bearer token. Only its digest is kept."""
+
+    __tablename__ = "tokens"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    user: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(20))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    revoked_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Dataset(Base):
+    """A registered data set: immutable, known by the digest of its content."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    format: Mapped[str] = mapped_column(String(40))
+    digest: Mapped[str] = mapped_column(String(64))
+    synthetic: Mapped[bool] = mapped_column(Boolean)
+    classes: Mapped[list[Any]]
+    images: Mapped[int] = mapped_column(Integer)
+    groups: Mapped[int] = mapped_column(Integer)
+    group_unit: Mapped[str] = mapped_column(String(40))
+    class_counts: Mapped[list[Any]]
+    findings: Mapped[list[Any]]
+    files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Job(Base):
+    """A job and its present state. `services.jobs` alone writes this table."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(20))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    error: Mapped[str | None] = mapped_column(Text)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    spec: Mapped[dict[str, Any]]
+    resource_class: Mapped[str] = mapped_column(String(20))
+    priority: Mapped[int] = mapped_column(Integer)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    position: Mapped[int | None] = mapped_column(Integer)  # among its parent's children, from 0
+    attempt: Mapped[int] = mapped_column(Integer)  # number of the latest attempt; 0 before the first
+    losses: Mapped[int] = mapped_column(Integer)  # attempts that ended by worker_lost or storage
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    wants_worker: Mapped[bool] = mapped_column(Boolean)  # true while a worker may claim it
+    not_before: Mapped[int] = mapped_column(BigInteger)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    lease_expires_at: Mapped[int | None] = mapped_column(BigInteger)
+    progress: Mapped[dict[str, Any]]
+    summary: Mapped[dict[str, Any]]
+    created_by: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[int | None] = mapped_column(BigInteger)
+    finished_at: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        UniqueConstraint("created_by", "idempotency_key", name="uq_jobs_idempotency"),
+        Index("ix_jobs_waiting", "wants_worker", "resource_class", "priority", "created_at"),
+        Index("ix_jobs_state", "state", "lease_expires_at"),
+        Index("ix_jobs_parent", "parent_id", "position"),
+        Index("ix_jobs_owner", "created_by", "id"),
+    )
+
+
+class Attempt(Base):
+    """One try of a job by one worker."""
+
+    __tablename__ = "attempts"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    worker: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[int] = mapped_column(BigInteger)
+    ended_at: Mapped[int | None] = mapped_column(BigInteger)
+    outcome: Mapped[str | None] = mapped_column(String(40))
+    resumed_from_step: Mapped[int | None] = mapped_column(Integer)
+
+
+class Transition(Base):
+    """What happened to a job, in order."""
+
+    __tablename__ = "transitions"
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(20))
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class Metric(Base):
+    """One figure at one step. A resumed attempt replaces what came after its checkpoint."""
+
+    __tablename__ = "metrics"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(Integer)
+    value: Mapped[float] = mapped_column(Float(53))
+
+
+class LogLine(Base):
+    """A line that a job's run printed."""
+
+    __tablename__ = "log_lines"
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int] = mapped_column(Integer)
+    at: Mapped[int] = mapped_column(BigInteger)
+    level: Mapped[str] = mapped_column(String(10))
+    message: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (Index("ix_log_lines_job", "job_id", "id"),)
+
+
+class Checkpoint(Base):
+    """A complete, uploaded checkpoint."""
+
+    __tablename__ = "checkpoints"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(Integer)
+    attempt: Mapped[int] = mapped_column(Integer)
+    files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Artifact(Base):
+    """A file that belongs to a job's result."""
+
+    __tablename__ = "artifacts"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    key: Mapped[str] = mapped_column(String(400))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Worker(Base):
+    """A worker slot that was seen lately."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(String(40))
+    device: Mapped[str] = mapped_column(String(200))
+    resource_classes: Mapped[list[Any]]
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    figures: Mapped[dict[str, Any]]
+    started_at: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,345 @@
+"""What people are shown of jobs, data sets and workers: plain JSON, the same for API and dashboard.
+
+A job is visible to its owner and to admins; whatever is not visible does not exist (`NotFound`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from services.database import Database, now_ms
+from services.errors import NotFound
+from services.tables import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Dataset,
+    Job,
+    LogLine,
+    Metric,
+    Transition,
+    Worker,
+)
+from services.tokens import Principal
+
+CHILD_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
+NO_PROGRESS = {
+    "fraction": 0.0,
+    "step": None,
+    "steps": None,
+    "epoch": None,
+    "epochs": None,
+    "eta_seconds": None,
+    "message": "",
+}
+WORKER_LOST_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list. `next_cursor` asks for the following part; None at the end."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are asked for. None: all."""
+
+    state: str | None = None
+    kind: str | None = None
+    dataset: str | None = None
+    q: str | None = None
+    parent: str | None = None
+
+
+def timestamp(ms: int | None) -> str | None:
+    """RFC 3339 in UTC, milliseconds."""
+    return (
+        None
+        if ms is None
+        else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+# ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_jobs(
+    database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
+) -> Page:
+    """Jobs, newest first; without a parent in the filter only those that have none."""
+    query = _visible(select(Job, Dataset.name).join(Dataset), principal)
+    query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
+    if wanted.state:
+        query = query.where(Job.state == wanted.state)
+    if wanted.kind:
+        query = query.where(Job.kind == wanted.kind)
+    if wanted.dataset:
+        query = query.where((Dataset.name == wanted.dataset) | (Dataset.id == wanted.dataset))
+    if wanted.q:
+        query = query.where(Job.name.icontains(wanted.q, autoescape=True))
+    if cursor:
+        query = query.where(Job.id < cursor)
+    with database.read() as session:
+        rows = session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).all()
+        more = len(rows) > limit
+        items = _render(session, [(job, name) for job, name in rows[:limit]])
+    return Page(items, items[-1]["id"] if more else None)
+
+
+def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
+    """One job. Raises NotFound."""
+    with database.read() as session:
+        row = session.execute(
+            _visible(select(Job, Dataset.name).join(Dataset), principal).where(Job.id == job_id)
+        ).first()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        return _render(session, [(row[0], row[1])])[0]
+
+
+def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """The children of a job, in their order. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        query = select(Job, Dataset.name).join(Dataset).where(Job.parent_id == job_id).order_by(Job.position)
+        return _render(session, [(job, name) for job, name in session.execute(query)])
+
+
+def list_metrics(
+    database: Database, principal: Principal, job_id: str, names: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """Every figure of a job by name, each a series in the order of steps. Raises NotFound."""
+    get_job(database, principal, job_id)
+    query = select(Metric).where(Metric.job_id == job_id).order_by(Metric.name, Metric.step)
+    if names:
+        query = query.where(Metric.name.in_(names))
+    series: dict[str, list[dict[str, Any]]] = {}
+    with database.read() as session:
+        for metric in session.scalars(query):
+            point = {"step": metric.step, "epoch": metric.epoch, "value": metric.value}
+            series.setdefault(metric.name, []).append(point)
+    return series
+
+
+def list_logs(
+    database: Database, principal: Principal, job_id: str, after: int = 0, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Log lines of a job with ids above `after`, oldest first. Raises NotFound."""
+    get_job(database, principal, job_id)
+    query = select(LogLine).where(LogLine.job_id == job_id, LogLine.id > after).order_by(LogLine.id).limit(limit)
+    with database.read() as session:
+        return [
+            {
+                "id": line.id,
+                "attempt": line.attempt,
+                "at": timestamp(line.at),
+                "level": line.level,
+                "message": line.message,
+            }
+            for line in session.scalars(query)
+        ]
+
+
+def list_events(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """What happened to a job, oldest first. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        rows = session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id))
+        return [
+            {"id": row.id, "at": timestamp(row.at), "attempt": row.attempt, "state": row.state, "detail": row.detail}
+            for row in rows
+        ]
+
+
+def list_attempts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """The attempts of a job, oldest first. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        rows = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
+        return [
+            {
+                "number": row.number,
+                "worker": row.worker,
+                "started_at": timestamp(row.started_at),
+                "ended_at": timestamp(row.ended_at),
+                "outcome": row.outcome,
+                "resumed_from_step": row.resumed_from_step,
+            }
+            for row in rows
+        ]
+
+
+def list_checkpoints(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """The recorded checkpoints of a job, oldest first. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step))
+        return [
+            {
+                "step": row.step,
+                "epoch": row.epoch,
+                "attempt": row.attempt,
+                "created_at": timestamp(row.created_at),
+                "files": {name: {"sha256": f["sha256"], "size": f["size"]} for name, f in row.files.items()},
+            }
+            for row in rows
+        ]
+
+
+def list_artifacts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """The files of a job's result, by name. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name))
+        return [
+            {
+                "name": row.name,
+                "media_type": row.media_type,
+                "size": row.size,
+                "sha256": row.sha256,
+                "created_at": timestamp(row.created_at),
+            }
+            for row in rows
+        ]
+
+
+def get_artifact(database: Database, principal: Principal, job_id: str, name: str) -> Artifact:
+    """The row of one artifact. Raises NotFound."""
+    get_job(database, principal, job_id)
+    with database.read() as session:
+        row = session.get(Artifact, (job_id, name))
+    if row is None:
+        raise NotFound(f"job {job_id} has no artifact {name!r}")
+    return row
+
+
+def count_states(database: Database, principal: Principal) -> dict[str, int]:
+    """How many jobs without a parent are in each state."""
+    query = _visible(select(Job.state, func.count()), principal).where(Job.parent_id.is_(None)).group_by(Job.state)
+    with database.read() as session:
+        found = {state: count for state, count in session.execute(query)}
+    return {state: found.get(state, 0) for state in CHILD_STATES}
+
+
+def _visible(query: Select[Any], principal: Principal) -> Select[Any]:
+    return query if principal.is_admin else query.where(Job.created_by == principal.user)
+
+
+def _render(session: Session, rows: Sequence[tuple[Job, str]]) -> list[dict[str, Any]]:
+    counts: dict[str, dict[str, int]] = {}
+    fractions: dict[str, float] = {}
+    parents = [job.id for job, _ in rows if job.kind == "cross_validate"]
+    if parents:
+        query = select(Job.parent_id, Job.state, Job.progress).where(Job.parent_id.in_(parents))
+        for parent_id, state, progress in session.execute(query):
+            assert parent_id is not None  # noqa: S101 - the query says so
+            counts.setdefault(parent_id, dict.fromkeys(CHILD_STATES, 0))[state] += 1
+            done = 1.0 if state == "succeeded" else float(progress.get("fraction", 0.0))
+            fractions[parent_id] = fractions.get(parent_id, 0.0) + done
+    return [_job(job, name, counts.get(job.id), fractions.get(job.id)) for job, name in rows]
+
+
+def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
+    progress = {**NO_PROGRESS, **job.progress}
+    if children is not None and fraction is not None and job.worker is None:
+        total = sum(children.values())
+        progress["fraction"] = fraction / total
+        progress["message"] = f"{children['succeeded']} of {total} folds done"
+    if job.state == "succeeded":
+        progress.update(fraction=1.0, eta_seconds=0.0)
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "name": job.name,
+        "state": job.state,
+        "reason": job.reason,
+        "error": job.error,
+        "dataset": dataset,
+        "spec": job.spec,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "progress": progress,
+        "summary": job.summary,
+        "parent": job.parent_id,
+        "children": children,
+        "worker": job.worker,
+        "created_by": job.created_by,
+        "created_at": timestamp(job.created_at),
+        "started_at": timestamp(job.started_at),
+        "finished_at": timestamp(job.finished_at),
+    }
+
+
+# ── Data sets and workers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_datasets(database: Database, cursor: str | None = None, limit: int = 50) -> Page:
+    """Registered data sets, newest first."""
+    query = select(Dataset).order_by(Dataset.id.desc()).limit(limit + 1)
+    if cursor:
+        query = query.where(Dataset.id < cursor)
+    with database.read() as session:
+        rows = session.scalars(query).all()
+    items = [dataset_json(row) for row in rows[:limit]]
+    return Page(items, items[-1]["id"] if len(rows) > limit else None)
+
+
+def find_dataset(database: Database, name_or_id: str) -> Dataset:
+    """The row of a data set. Raises NotFound, naming those that exist."""
+    with database.read() as session:
+        row = session.scalar(select(Dataset).where((Dataset.id == name_or_id) | (Dataset.name == name_or_id)))
+        if row is not None:
+            return row
+        names = session.scalars(select(Dataset.name).order_by(Dataset.name).limit(10)).all()
+    known = f"registered: {', '.join(names)}" if names else "none is registered yet"
+    raise NotFound(f"there is no data set {name_or_id!r}; {known}")
+
+
+def dataset_json(row: Dataset) -> dict[str, Any]:
+    """What people are shown of a data set."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "format": row.format,
+        "digest": row.digest,
+        "synthetic": row.synthetic,
+        "classes": row.classes,
+        "images": row.images,
+        "groups": row.groups,
+        "group_unit": row.group_unit,
+        "class_counts": row.class_counts,
+        "findings": row.findings,
+        "created_by": row.created_by,
+        "created_at": timestamp(row.created_at),
+    }
+
+
+def list_workers(database: Database) -> list[dict[str, Any]]:
+    """Worker slots, by name. `state` is idle, busy, or lost where it was not heard of for a minute."""
+    with database.read() as session:
+        now = session.scalar(select(now_ms())) or 0
+        rows = session.scalars(select(Worker).order_by(Worker.name)).all()
+    return [
+        {
+            "name": row.name,
+            "host": row.host,
+            "pid": row.pid,
+            "version": row.version,
+            "device": row.device,
+            "resource_classes": row.resource_classes,
+            "state": "lost" if row.seen_at < now - WORKER_LOST_MS else "busy" if row.job_id else "idle",
+            "job": row.job_id,
+            "figures": row.figures,
+            "started_at": timestamp(row.started_at),
+            "seen_at": timestamp(row.seen_at),
+        }
+        for row in rows
+    ]
