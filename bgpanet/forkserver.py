@@ -62,8 +62,11 @@ def serve(channel: socket.socket) -> None:
 
 def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int], own: tuple[int, int]) -> int:
     parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        os.setpgid(pid, pid)  # here and in the child: whoever comes first, a signal to the group finds it
         for descriptor in descriptors:
             os.close(descriptor)
         _send(channel, {"started": pid})
@@ -77,7 +80,7 @@ def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int
             os.close(descriptor)
         _end_with(parent)
         events, text = descriptors
-        os.setsid()
+        os.setpgid(0, 0)
         os.dup2(text, 1)
         os.dup2(text, 2)
         os.close(text)

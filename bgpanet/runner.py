@@ -32,6 +32,8 @@ class StopSignal:
         self.requested = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._requested)
+        # A fork server blocks them for its child until here, so that none is lost.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
     def _requested(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
@@ -42,7 +44,7 @@ class StopSignal:
 
 
 def execute(run: Run, report: Report) -> int:
-    """Runs to the end, reports how it ended, and returns the exit status. Takes SIGTERM and SIGINT as a wish to stop."""
+    """Runs to the end, reports how it ended, returns the exit status. SIGTERM and SIGINT are a wish to stop."""
     stop = StopSignal()
     try:
         _start(read_spec(run.kind, run.spec), run, report, stop)

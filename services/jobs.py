@@ -244,7 +244,7 @@ def claim(database: Database, worker: str, resource_classes: Sequence[str], leas
 
 
 def _start_parent(session: Session, parent_id: str) -> None:
-    started = _changed(
+    started = changed(
         session.execute(
             update(Job)
             .where(Job.id == parent_id, Job.state == "queued")
@@ -329,20 +329,16 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
         if _ended_as(session, lease, "succeeded"):
             return
         _end(session, lease, state="succeeded", outcome="succeeded", summary=dict(summary))
-        if artifacts:
+        for artifact in artifacts:
             session.execute(
-                insert(Artifact),
-                [
-                    {
-                        "job_id": lease.job_id,
-                        "name": artifact.name,
-                        "attempt": lease.attempt,
-                        "media_type": artifact.media_type,
-                        "created_at": now_ms(),
-                        **artifact.file.as_json(),
-                    }
-                    for artifact in artifacts
-                ],
+                insert(Artifact).values(
+                    job_id=lease.job_id,
+                    name=artifact.name,
+                    attempt=lease.attempt,
+                    media_type=artifact.media_type,
+                    created_at=now_ms(),
+                    **artifact.file.as_json(),
+                )
             )
         _close_parent(session, lease.job_id)
 
@@ -448,7 +444,7 @@ def _held_by(lease: Lease) -> Any:
 def _fence(session: Session, lease: Lease, changes: Mapping[str, Any]) -> None:
     """Locks the job's row and applies `changes`, if the lease still holds."""
     statement = update(Job).where(_held_by(lease)).values(changes or {"attempt": Job.attempt})
-    if not _changed(session.execute(statement)):
+    if not changed(session.execute(statement)):
         raise StaleAttempt(f"attempt {lease.attempt} of job {lease.job_id} no longer holds its lease")
 
 
@@ -518,7 +514,7 @@ def _close_parent(session: Session, child_id: str) -> None:
         values = {"state": "failed", "reason": failed.reason, "error": error}
     else:
         values = {"state": "cancelled"}
-    closed = _changed(session.execute(update(Job).where(open_parent).values(**values, finished_at=now_ms())))
+    closed = changed(session.execute(update(Job).where(open_parent).values(**values, finished_at=now_ms())))
     if closed:
         _note(session, parent_id, 0, values["state"] or "", values.get("error") or "its children were cancelled")
 
@@ -535,7 +531,8 @@ def _note(session: Session, job_id: str, attempt: int, state: str, detail: str) 
     session.execute(insert(Transition).values(job_id=job_id, at=now_ms(), attempt=attempt, state=state, detail=detail))
 
 
-def _changed(result: Any) -> bool:
+def changed(result: Any) -> bool:
+    """Whether a statement that was to change one row did."""
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 

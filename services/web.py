@@ -5,8 +5,8 @@ import secrets
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, redirect, request
-from redis.exceptions import RedisError
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 

@@ -58,7 +58,8 @@ def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot) -> 
         (partial / "state.json").write_text(json.dumps(snapshot.state), encoding="utf-8")
         files = sorted(partial.iterdir())
         manifest = {file.name: {"sha256": _sha256(file), "size": file.stat().st_size} for file in files}
-        (partial / MANIFEST).write_text(json.dumps({"version": 1, "step": step, "files": manifest}), encoding="utf-8")
+        text = json.dumps({"version": 1, "name": final.name, "files": manifest})
+        (partial / MANIFEST).write_text(text, encoding="utf-8")
         for file in [*files, partial / MANIFEST, partial]:
             _sync(file)
         shutil.rmtree(final, ignore_errors=True)

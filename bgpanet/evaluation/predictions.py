@@ -1,0 +1,163 @@
+"""The table of predictions that a run leaves behind: one row an image, as CSV for people and Parquet for programs.
+
+Columns: image_id, group, fold, truth, predicted, error, then `p_<class>` for each class in the model's order. Both
+files hold the same values: a float32 is written to CSV with the digits of the equal float64, so it reads the same
+at either width. What is not known is an empty cell in CSV and a null in Parquet.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bgpanet.errors import InvalidInput, Problem
+
+TEXT_COLUMNS = ("image_id", "group", "truth", "predicted", "error")
+COLUMNS = ("image_id", "group", "fold", "truth", "predicted", "error")
+PROBABILITY_PREFIX = "p_"
+# With these a spreadsheet takes a cell for a formula, or drops what stands before one.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_CSV_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionTable:
+    """Predictions for n images, in the order given.
+
+    classes: the model's K class names. groups: lesion or patient, "" if unknown. folds: the test part that an image
+    belongs to, None outside a cross-validation. truths: class name, "" if unknown; it may be one that the model does
+    not know. errors: "" or why the image could not be read. probabilities: (n, K), float32 or float64; rows of NaN
+    where there is an error.
+
+    Raises:
+        InvalidInput: when built of columns that do not fit together.
+    """
+
+    classes: Sequence[str]
+    image_ids: Sequence[str]
+    groups: Sequence[str]
+    folds: Sequence[int | None]
+    truths: Sequence[str]
+    errors: Sequence[str]
+    probabilities: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise InvalidInput(problems)
+
+    @property
+    def predicted(self) -> list[str]:
+        """The most probable class of each image, the first among equals; "" where the image could not be read."""
+        best = self.probabilities.argmax(axis=1).tolist()
+        return ["" if error else self.classes[k] for k, error in zip(best, self.errors, strict=True)]
+
+    def write(self, csv_path: Path, parquet_path: Path) -> None:
+        """Both files, replacing what is there.
+
+        In CSV a text cell that a spreadsheet would take for a formula gets an apostrophe before it; Parquet keeps it.
+        """
+        table = self._arrow()
+        pq.write_table(table, parquet_path)
+        with csv_path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table.column_names)
+            for batch in table.to_batches(max_chunksize=_CSV_BLOCK):
+                writer.writerows(zip(*map(_csv_cells, batch.schema.names, batch.columns), strict=True))
+
+    @classmethod
+    def read(cls, parquet_path: Path) -> "PredictionTable":
+        """The table in a Parquet file that `write` wrote.
+
+        Raises:
+            InvalidInput: the file cannot be read, or is no table of predictions.
+        """
+        try:
+            table = pq.read_table(parquet_path)
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidInput.one(str(parquet_path), f"cannot be read as Parquet: {error}") from None
+        probability_columns = table.column_names[len(COLUMNS) :]
+        if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not all(
+            name.startswith(PROBABILITY_PREFIX) for name in probability_columns
+        ):
+            expected = f"{', '.join(COLUMNS)} and then {PROBABILITY_PREFIX}<class> for each class"
+            raise InvalidInput.one(str(parquet_path), f"is no table of predictions; its columns must be {expected}")
+        text = {name: [cell or "" for cell in table.column(name).to_pylist()] for name in TEXT_COLUMNS}
+        # Nulls come back as NaN, at the width that was written.
+        probabilities = [table.column(name).to_numpy() for name in probability_columns]
+        return cls(
+            classes=[name.removeprefix(PROBABILITY_PREFIX) for name in probability_columns],
+            image_ids=text["image_id"],
+            groups=text["group"],
+            folds=table.column("fold").to_pylist(),
+            truths=text["truth"],
+            errors=text["error"],
+            probabilities=np.stack(probabilities, axis=1) if probabilities else np.empty((table.num_rows, 0)),
+        )
+
+    def _arrow(self) -> Any:
+        texts = {
+            "image_id": self.image_ids,
+            "group": self.groups,
+            "truth": self.truths,
+            "predicted": self.predicted,
+            # A message may quote a file's name, and that need not be Unicode.
+            "error": [error.encode("utf-8", "backslashreplace").decode() for error in self.errors],
+        }
+        columns = {name: pa.array([cell or None for cell in cells], pa.string()) for name, cells in texts.items()}
+        columns["fold"] = pa.array(self.folds, pa.int32())
+        unreadable = np.array([bool(error) for error in self.errors], dtype=bool)
+        probabilities = {
+            f"{PROBABILITY_PREFIX}{name}": pa.array(np.ascontiguousarray(self.probabilities[:, k]), mask=unreadable)
+            for k, name in enumerate(self.classes)
+        }
+        return pa.table({name: columns[name] for name in COLUMNS} | probabilities)
+
+    def _problems(self) -> list[Problem]:
+        p = self.probabilities
+        n = len(self.image_ids)
+        if p.shape != (n, len(self.classes)) or p.dtype not in (np.float32, np.float64):
+            expected = f"float32 or float64 of shape ({n}, {len(self.classes)})"
+            return [Problem("probabilities", f"must be {expected}, one row an image; got {p.dtype} {p.shape}")]
+        columns: dict[str, Sequence[object]] = {
+            "groups": self.groups,
+            "folds": self.folds,
+            "truths": self.truths,
+            "errors": self.errors,
+        }
+        problems = [
+            Problem(name, f"has {len(column)} entries for {n} images")
+            for name, column in columns.items()
+            if len(column) != n
+        ]
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            problems.append(Problem("classes", "must be at least 2 names, each once"))
+        if not all(self.image_ids):
+            problems.append(Problem("image_ids", "must not be empty"))
+        return problems or _value_problems(self.image_ids, self.errors, p)
+
+
+def _value_problems(image_ids: Sequence[str], errors: Sequence[str], p: npt.NDArray[Any]) -> list[Problem]:
+    unreadable = np.array([bool(error) for error in errors], dtype=bool)
+    faults = [
+        (~unreadable & ~np.isfinite(p).all(axis=1), "has no finite probabilities and no error that says why"),
+        (unreadable & ~np.isnan(p).all(axis=1), "has an error and yet probabilities; they must be NaN"),
+    ]
+    return [
+        Problem("probabilities", f"image {image_ids[np.flatnonzero(rows)[0]]!r} {what}; {rows.sum()} such rows in all")
+        for rows, what in faults
+        if rows.any()
+    ]
+
+
+def _csv_cells(name: str, column: Any) -> Iterable[object]:
+    cells: list[Any] = column.to_pylist()
+    if name not in TEXT_COLUMNS:
+        return cells
+    return [f"'{cell}" if cell and cell.startswith(_FORMULA_STARTS) else cell for cell in cells]

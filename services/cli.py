@@ -1,0 +1,479 @@
+"""The command `bgpanet`. Each verb parses, calls the client (or starts a part), and prints; `--json` prints JSON."""
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bgpanet.errors import BGPANetError
+from bgpanet.text import figures_line
+from services.client import ApiError, Client, JobFailed, JobHandle
+from services.errors import ServiceError
+from services.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train, cross-validate and apply skin-lesion classifiers. `bgpanet up` starts everything on this machine; "
+    "the other commands talk to BGPANET_URL with BGPANET_TOKEN, else to what was started here.",
+)
+dataset_app = typer.Typer(no_args_is_help=True, help="Register and look at data sets.")
+token_app = typer.Typer(no_args_is_help=True, help="Make and revoke tokens (admins).")
+app.add_typer(dataset_app, name="dataset")
+app.add_typer(token_app, name="token")
+
+console = Console()
+errors = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="a job's id")]
+P = ParamSpec("P")
+
+FAILED, USAGE, UNREACHABLE = 1, 2, 3
+"""Exit statuses besides 0: a job failed or was refused, the command was wrong, the service can't be reached."""
+
+
+def _told(function: Callable[P, None]) -> Callable[P, None]:
+    """Errors become one message and an exit status."""
+
+    @wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except ApiError as error:
+            _stop(str(error), UNREACHABLE if error.status == 0 else FAILED)
+        except (JobFailed, ServiceError, BGPANetError) as error:
+            _stop(str(error), FAILED)
+        except KeyboardInterrupt:
+            _stop("interrupted; jobs go on", 130)
+
+    return command
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    errors.print(f"[bold red]error:[/] {escape(message)}")
+    raise typer.Exit(status)
+
+
+def _show(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _table(rows: list[Mapping[str, Any]], columns: Mapping[str, Callable[[Mapping[str, Any]], object]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*[escape(str(cell(row))) for cell in columns.values()])
+    console.print(table)
+
+
+# ── Starting parts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+@_told
+def up(
+    home: Annotated[Path | None, typer.Option(help="folder of database, artifacts, caches; default ~/.bgpanet")] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8080,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="worker processes")] = 1,
+) -> None:
+    """Start API, dashboard, scheduler, workers and queue on this machine, until Ctrl-C."""
+    from services import local
+
+    settings = Settings.load()
+    if home is not None:
+        settings = Settings.load({**os.environ, "BGPANET_HOME": str(home)})
+    local.up(settings, local.UpOptions(host=host, port=port, workers=workers), lambda text: print(text, flush=True))
+
+
+@app.command()
+@_told
+def api(
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    processes: Annotated[int, typer.Option(min=1, max=64)] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="of each process")] = 8,
+) -> None:
+    """Serve the REST API and the dashboard (gunicorn)."""
+    gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
+    options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
+    timeouts = ["--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", _shared_memory()]
+    os.execv(sys.executable, [*gunicorn, *options, *timeouts])  # noqa: S606 - our own command
+
+
+def _shared_memory() -> str:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"  # noqa: S108 - gunicorn's heartbeat, no data
+
+
+@app.command()
+@_told
+def worker(
+    name: Annotated[str | None, typer.Option(help="unique; default: host and process")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, max=64, help="default: one a GPU, or one on a CPU")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
+) -> None:
+    """Run jobs, one at a time in each slot. SIGTERM: write checkpoints, give the jobs back, leave."""
+    from services.context import Context
+    from services.worker import WorkerOptions, run_worker
+
+    _log()
+    run_worker(Context(Settings.load()), WorkerOptions(name=name, slots=slots, threads=threads))
+
+
+@app.command()
+@_told
+def scheduler() -> None:
+    """Take back the jobs of dead workers, wake workers for waiting jobs."""
+    import signal
+
+    from services.context import Context
+    from services.scheduler import run_scheduler
+
+    _log()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    run_scheduler(Context(Settings.load()), stopping)
+
+
+@app.command()
+@_told
+def migrate() -> None:
+    """Bring the database to the present schema."""
+    from services.migration import migrate as run
+
+    run(Settings.load().database_url)
+
+
+@app.command()
+@_told
+def demo(
+    home: Annotated[Path, typer.Option(help="the demo's own folder; emptied first")],
+    data: Annotated[Path | None, typer.Option(help="a HAM10000 folder; without: drawn lesions")] = None,
+) -> None:
+    """Start the product, train, cross-validate and predict through its API, print the results, stop."""
+    from services.demo import run_demo
+
+    raise typer.Exit(run_demo(home, data))
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+# ── Data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_DATASET_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "name": lambda d: d["name"],
+    "format": lambda d: d["format"],
+    "images": lambda d: d["images"],
+    "groups": lambda d: f"{d['groups']} {d['group_unit']}s",
+    "digest": lambda d: d["digest"][:12],
+    "": lambda d: "synthetic" if d["synthetic"] else "",
+}
+
+
+@dataset_app.command("add")
+@_told
+def dataset_add(
+    name: str,
+    format: Annotated[str, typer.Option(help="ham10000 or folder")],
+    path: Annotated[Path, typer.Option(help="a folder that the server can see")],
+    as_json: Json = False,
+) -> None:
+    """Check and register a data set. Example: bgpanet dataset add ham --format ham10000 --path ./HAM10000"""
+    with Client() as client, errors.status(f"checking and registering {name}"):
+        made = client.add_dataset(name, format, path)
+    if as_json:
+        _show(made)
+        return
+    _table([made], _DATASET_COLUMNS)
+    for finding in made["findings"]:
+        errors.print(f"[yellow]{finding['level']}[/] {escape(finding['where'])}: {escape(finding['what'])}")
+
+
+@dataset_app.command("list")
+@_told
+def dataset_list(as_json: Json = False) -> None:
+    """All data sets, newest first."""
+    with Client() as client:
+        rows = list(client.datasets())
+    _show(rows) if as_json else _table(rows, _DATASET_COLUMNS)
+
+
+@dataset_app.command("show")
+@_told
+def dataset_show(name: str, as_json: Json = False) -> None:
+    """One data set with its classes and findings."""
+    with Client() as client:
+        found = client.get(f"datasets/{name}")
+    if as_json:
+        _show(found)
+        return
+    _table([found], _DATASET_COLUMNS)
+    _table(
+        found["class_counts"],
+        {"class": lambda c: c["class"], "images": lambda c: c["images"], "groups": lambda c: c["groups"]},
+    )
+    for finding in found["findings"]:
+        console.print(f"[yellow]{finding['level']}[/] {escape(finding['where'])}: {escape(finding['what'])}")
+
+
+@dataset_app.command("remove")
+@_told
+def dataset_remove(name: str) -> None:
+    """Forget a data set that no job used."""
+    with Client() as client:
+        client.delete(f"datasets/{name}")
+
+
+# ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "id": lambda j: j["id"],
+    "kind": lambda j: j["kind"],
+    "name": lambda j: j["name"],
+    "state": lambda j: j["state"] + (f" ({j['reason']})" if j["reason"] else ""),
+    "done": lambda j: f"{j['progress']['fraction']:.0%}",
+    "figures": lambda j: figures_line(j["summary"]) if j["summary"] else "",
+}
+
+
+@app.command()
+@_told
+def submit(
+    kind: Annotated[str, typer.Argument(help="train, cross_validate or predict")],
+    dataset: Annotated[str, typer.Option(help="name or id")],
+    model: Annotated[str | None, typer.Option(help="a network's name; for predict the id of a training")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a field of the spec, e.g. training.epochs=20")
+    ] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100)] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="wait and show progress")] = False,
+    as_json: Json = False,
+) -> None:
+    """Queue a job.
+
+    Example: bgpanet submit train --dataset ham --model bgpanet_micro --set training.epochs=20 --follow
+    """
+    spec = _spec(kind, file, model, settings or [])
+    with Client() as client:
+        job = client.submit(kind, dataset=dataset, spec=spec, name=name, priority=priority)
+        if follow:
+            _follow(job)
+        _show(job.values) if as_json else print(job.id)
+
+
+def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str]) -> dict[str, Any]:
+    spec: dict[str, Any] = {}
+    if file is not None:
+        try:
+            spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            _stop(f"{file}: {error}", USAGE)
+        if not isinstance(spec, dict):
+            _stop(f"{file}: must hold a mapping of fields", USAGE)
+    if model is not None:
+        named = spec.get("model")
+        spec["model"] = {**named, "name": model} if kind != "predict" and isinstance(named, dict) else model
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            _stop(f"--set {assignment}: must be field=value", USAGE)
+        *parents, last = path.split(".")
+        place = spec
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if isinstance(inner, str) and parent == "model":
+                inner = place[parent] = {"name": inner}
+            if not isinstance(inner, dict):
+                _stop(f"--set {assignment}: {parent} is no group of fields", USAGE)
+            place = inner
+        place[last] = yaml.safe_load(text)
+    return spec
+
+
+@app.command("jobs")
+@_told
+def list_jobs(
+    state: Annotated[str | None, typer.Option()] = None,
+    kind: Annotated[str | None, typer.Option()] = None,
+    dataset: Annotated[str | None, typer.Option()] = None,
+    q: Annotated[str | None, typer.Option(help="part of the name")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """The latest jobs."""
+    wanted = {"state": state, "kind": kind, "dataset": dataset, "q": q}
+    rows: list[Mapping[str, Any]] = []
+    with Client() as client:
+        for job in client.jobs(**{name: value for name, value in wanted.items() if value}):
+            rows.append(job.values)
+            if len(rows) >= limit:
+                break
+    _show(rows) if as_json else _table(rows, _JOB_COLUMNS)
+
+
+@app.command("job")
+@_told
+def show_job(job_id: JobId, as_json: Json = False) -> None:
+    """One job, with its folds and its latest events."""
+    with Client() as client:
+        job = client.job(job_id)
+        children = [child.values for child in job.children()]
+        if as_json:
+            _show(job.values)
+            return
+        _table([job.values, *children], _JOB_COLUMNS)
+        for event in client.get(f"jobs/{job_id}/events")["items"]:
+            console.print(f"{event['at']}  {event['state']:<10} {escape(event['detail'])}")
+        if job.values["error"]:
+            errors.print(f"[red]{escape(job.values['error'])}[/]")
+
+
+@app.command()
+@_told
+def watch(job_id: JobId) -> None:
+    """Follow a job with a progress bar until it ends."""
+    with Client() as client:
+        _follow(client.job(job_id))
+
+
+def _follow(job: JobHandle) -> None:
+    from services.progress import JobBars
+
+    with JobBars(errors) as bars:
+        bars.add(job)
+        job.wait(on_update=bars.update, every=0.5)
+    errors.print(escape(figures_line(job.summary)))
+
+
+@app.command()
+@_told
+def logs(job_id: JobId, follow: Annotated[bool, typer.Option("-f", "--follow")] = False) -> None:
+    """What a job printed."""
+    import time
+
+    from services.client import ENDED
+
+    after = 0
+    with Client() as client:
+        job = client.job(job_id)
+        while True:
+            ended = job.refresh().state in ENDED
+            while lines := job.logs(after):
+                for line in lines:
+                    print(f"{line['at']} {line['level']:<7} {line['message']}", flush=True)
+                after = lines[-1]["id"]
+            if not follow or ended:
+                return
+            time.sleep(1)
+
+
+@app.command()
+@_told
+def cancel(job_id: JobId, as_json: Json = False) -> None:
+    """End a job: at once where it waits, at its next step where it runs."""
+    with Client() as client:
+        job = client.job(job_id).cancel()
+        _show(job.values) if as_json else print(job.state)
+
+
+@app.command()
+@_told
+def artifacts(job_id: JobId, as_json: Json = False) -> None:
+    """The files of a job's result."""
+    with Client() as client:
+        rows = client.job(job_id).artifacts()
+    if as_json:
+        _show(rows)
+        return
+    _table(rows, {name: lambda row, name=name: row[name] for name in ("name", "size", "media_type", "sha256")})  # type: ignore[misc]
+
+
+@app.command()
+@_told
+def download(job_id: JobId, name: str, to: Annotated[Path, typer.Option(help="file or folder")] = Path()) -> None:
+    """Save a file of a job's result, checked against its digest."""
+    with Client() as client:
+        print(client.job(job_id).download(name, to))
+
+
+@app.command()
+@_told
+def workers(as_json: Json = False) -> None:
+    """Worker slots and what they do."""
+    with Client() as client:
+        rows = client.workers()
+    names = ("name", "device", "state", "job", "seen_at")
+    _show(rows) if as_json else _table(rows, {n: lambda row, n=n: row[n] or "" for n in names})  # type: ignore[misc]
+
+
+@app.command()
+@_told
+def models(as_json: Json = False) -> None:
+    """Networks that can be trained."""
+    from bgpanet.catalogue import MODELS
+
+    rows: list[Mapping[str, Any]] = [{"id": name, **vars(entry)} for name, entry in MODELS.items()]
+    columns = ("id", "title", "image_size", "parameters")
+    _show(rows) if as_json else _table(rows, {c: lambda row, c=c: row[c] for c in columns})  # type: ignore[misc]
+
+
+# ── Tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@token_app.command("create")
+@_told
+def token_create(
+    name: Annotated[str, typer.Argument(help="what it is for")],
+    user: Annotated[str, typer.Option(help="whose it is")],
+    role: Annotated[str, typer.Option(help="viewer, researcher or admin")] = "researcher",
+    as_json: Json = False,
+) -> None:
+    """Make a token. It is shown this once."""
+    with Client() as client:
+        made = client.post("tokens", {"name": name, "user": user, "role": role})
+    _show(made) if as_json else print(made["token"])
+
+
+@token_app.command("list")
+@_told
+def token_list(as_json: Json = False) -> None:
+    """All tokens, without their secrets."""
+    with Client() as client:
+        rows = client.get("tokens")["items"]
+    names = ("id", "name", "user", "role", "created_at", "revoked_at")
+    _show(rows) if as_json else _table(rows, {n: lambda row, n=n: row[n] or "" for n in names})  # type: ignore[misc]
+
+
+@token_app.command("revoke")
+@_told
+def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a token at once."""
+    with Client() as client:
+        client.delete(f"tokens/{token_id}")
+
+
+def main() -> None:
+    """The console command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

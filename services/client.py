@@ -1,0 +1,265 @@
+"""The Python client: `Client().submit("train", dataset="ham10000", spec={…}).wait()`."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.settings import Settings
+
+ENDED = ("succeeded", "failed", "cancelled")
+TRIES = 5
+
+
+class ApiError(Exception):
+    """The service refused a request, or could not be reached (`status` 0). The text says what to do."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status, self.problem = status, dict(problem)
+        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
+        lines += [f"  {error['field'] or 'request'}: {error['detail']}" for error in problem.get("errors", ())]
+        super().__init__("\n".join(lines))
+
+
+class JobFailed(Exception):
+    """A job that was waited for ended without success. `job` is its last state."""
+
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        self.job = dict(job)
+        super().__init__(f"job {job['id']} {job['state']}: {job['reason'] or ''} {job['error'] or ''}".strip())
+
+
+@dataclass
+class JobHandle:
+    """A job on the service. `values` is what the service said of it last."""
+
+    client: "Client"
+    values: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.values["id"])
+
+    @property
+    def state(self) -> str:
+        return str(self.values["state"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(self.values["summary"])
+
+    def refresh(self) -> "JobHandle":
+        """Asks the service again."""
+        self.values = self.client.job(self.id).values
+        return self
+
+    def wait(
+        self, timeout: float | None = None, on_update: Callable[["JobHandle"], None] | None = None, every: float = 1.0
+    ) -> "JobHandle":
+        """Waits until the job has ended; `on_update` sees it after every look, `every` seconds apart.
+
+        Raises:
+            JobFailed: it ended without success.
+            TimeoutError: it had not ended after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.refresh()
+            if on_update is not None:
+                on_update(self)
+            if self.state in ENDED:
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still {self.state} after {timeout:.0f} s")
+            time.sleep(every)
+        if self.state != "succeeded":
+            raise JobFailed(self.values)
+        return self
+
+    def cancel(self) -> "JobHandle":
+        """Asks for an end; a running job ends at its next step."""
+        self.values = self.client.post(f"jobs/{self.id}/cancel")
+        return self
+
+    def metrics(self, *names: str) -> dict[str, list[dict[str, Any]]]:
+        """Every figure by name: points with `step`, `epoch`, `value`."""
+        items = self.client.get(f"jobs/{self.id}/metrics", {"name": list(names)})["items"]
+        return {item["name"]: item["points"] for item in items}
+
+    def logs(self, after: int = 0) -> list[dict[str, Any]]:
+        """Log lines with ids above `after`."""
+        return list(self.client.get(f"jobs/{self.id}/logs", {"after": after})["items"])
+
+    def children(self) -> list["JobHandle"]:
+        """The folds of a cross-validation, in their order."""
+        return [JobHandle(self.client, item) for item in self.client.get(f"jobs/{self.id}/children")["items"]]
+
+    def artifacts(self) -> list[dict[str, Any]]:
+        """Name, size, digest and media type of each file of the result."""
+        return list(self.client.get(f"jobs/{self.id}/artifacts")["items"])
+
+    def download(self, name: str, path: Path | str) -> Path:
+        """Saves an artifact, checked against its digest. `path` is a file, or a folder that exists."""
+        return self.client.download(self.id, name, Path(path))
+
+
+class Client:
+    """Talks to one service. Without arguments: `BGPANET_URL` and `BGPANET_TOKEN`, else those of the home."""
+
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
+        settings = Settings.load()
+        url = url or settings.url or _read(settings.home / "url")
+        token = token or settings.token or _read(settings.home / "token")
+        if not url or not token:
+            missing = "address" if not url else "token"
+            raise ApiError(
+                0, {"detail": f"no {missing} of a service: set BGPANET_URL and BGPANET_TOKEN, or start `bgpanet up`"}
+            )
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1/",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(30, read=600),
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    # ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(
+        self,
+        kind: str,
+        *,
+        dataset: str,
+        spec: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> JobHandle:
+        """Queues a job. It is queued once, even where the answer is lost and the request repeated."""
+        body: dict[str, Any] = {"kind": kind, "dataset": dataset, "spec": dict(spec or {}), "priority": priority}
+        if name is not None:
+            body["name"] = name
+        key = idempotency_key or str(uuid.uuid4())
+        return JobHandle(self, self.post("jobs", body, {"Idempotency-Key": key}))
+
+    def job(self, job_id: str) -> JobHandle:
+        """One job."""
+        return JobHandle(self, self.get(f"jobs/{job_id}"))
+
+    def jobs(self, **filters: str) -> Iterator[JobHandle]:
+        """Jobs without a parent, newest first; filters: state, kind, dataset, q."""
+        for item in self._pages("jobs", filters):
+            yield JobHandle(self, item)
+
+    def download(self, job_id: str, name: str, path: Path) -> Path:
+        """Saves an artifact, checked against its digest; see JobHandle.download."""
+        listed = {item["name"]: item for item in self.get(f"jobs/{job_id}/artifacts")["items"]}
+        if name not in listed:
+            raise ApiError(
+                404, {"detail": f"job {job_id} has no artifact {name!r}; it has: {', '.join(listed) or 'none'}"}
+            )
+        target = path / Path(name).name if path.is_dir() else path
+        partial = target.with_name(f".{target.name}.part")
+        digest = hashlib.sha256()
+        with self._http.stream("GET", f"jobs/{job_id}/artifacts/{name}", follow_redirects=True) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _error(answer)
+            with partial.open("wb") as file:
+                for part in answer.iter_bytes():
+                    digest.update(part)
+                    file.write(part)
+        if digest.hexdigest() != listed[name]["sha256"]:
+            partial.unlink()
+            raise ApiError(0, {"detail": f"{name} arrived damaged; try again"})
+        return partial.replace(target)
+
+    # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def add_dataset(self, name: str, format: str, path: Path | str) -> dict[str, Any]:
+        """Registers a folder that the server can see."""
+        return self.post("datasets", {"name": name, "format": format, "path": str(Path(path).absolute())})
+
+    def datasets(self) -> Iterator[dict[str, Any]]:
+        """Registered data sets, newest first."""
+        return self._pages("datasets", {})
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Worker slots."""
+        return list(self.get("workers")["items"])
+
+    def models(self) -> list[dict[str, Any]]:
+        """Networks that can be trained."""
+        return list(self.get("models")["items"])
+
+    # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """GET `path` under /api/v1. Raises ApiError."""
+        return self._send("GET", path, params=query)
+
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """POST a JSON body. Raises ApiError."""
+        return self._send("POST", path, json=body, headers=headers)
+
+    def delete(self, path: str) -> None:
+        """DELETE `path`. Raises ApiError."""
+        self._send("DELETE", path)
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        cursor: str | None = None
+        while True:
+            page = self.get(path, {**query, **({"cursor": cursor} if cursor else {})})
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """Every request here is safe to repeat: reads, and writes that carry a key or say the same twice."""
+        for number in range(TRIES):
+            last = number == TRIES - 1
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if last:
+                    detail = f"{self.url} does not answer ({error}); is the service up? `bgpanet up` starts one"
+                    raise ApiError(0, {"detail": detail}) from None
+            else:
+                if answer.status_code not in (429, 502, 503, 504) or last:
+                    break
+            time.sleep(0.2 * 2**number)
+        if answer.is_error:
+            raise _error(answer)
+        return dict(answer.json()) if answer.content else {}
+
+
+def _error(answer: httpx.Response) -> ApiError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {"detail": f"HTTP {answer.status_code} from {answer.url.host}"}
+    return ApiError(answer.status_code, problem)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None

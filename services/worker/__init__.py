@@ -1,0 +1,57 @@
+"""A worker: a Celery process that takes wake-ups, claims jobs and supervises their children. No torch in here."""
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+
+from celery.signals import worker_shutting_down
+
+from services.context import Context
+from services.queue import WAKE, queue_name
+from services.worker.slots import Slot, SlotPool, find_devices
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot."""
+
+    name: str | None = None
+    slots: int | None = None
+    threads: int | None = None
+
+
+def run_worker(context: Context, options: WorkerOptions) -> None:
+    """Works until SIGTERM or SIGINT: then running children write a checkpoint and their jobs are given back."""
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}"
+    devices = find_devices(options.slots)
+    threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
+    pool = SlotPool([Slot(context, f"{name}/{n}", device, threads) for n, device in enumerate(devices)])
+    draining = threading.Event()
+
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: object) -> None:
+        draining.set()
+
+    @context.celery.task(name=WAKE)
+    def wake() -> None:
+        pool.work(draining)
+
+    classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
+    try:
+        context.celery.worker_main(
+            [
+                "worker",
+                "--pool=threads",
+                f"--concurrency={len(devices)}",
+                f"--queues={','.join(map(queue_name, classes))}",
+                f"--hostname={name}",
+                "--loglevel=WARNING",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+    finally:
+        draining.set()
+        pool.close()

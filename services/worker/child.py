@@ -1,0 +1,127 @@
+"""The fork server and its children, seen from the worker. Its protocol stands in `bgpanet/forkserver.py`."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class ForkServerGone(Exception):
+    """The fork server died; its children died with it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child is to run; see `bgpanet.runner.Run`."""
+
+    kind: str
+    spec: Path
+    output: Path
+    cache: Path
+    threads: int
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running child. `events` and `text` are descriptors to read from, closed by `close`."""
+
+    pid: int
+    events: int
+    text: int
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the child and all that it started; nothing where they have ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def close(self) -> None:
+        os.close(self.events)
+        os.close(self.text)
+
+
+class ForkServer:
+    """One fork server; started at once, ready after seconds, started anew when it was lost."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines = b""
+        self._spawn()
+
+    def _spawn(self) -> None:
+        self.channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "bgpanet.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=self.environment,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the worker, which stops children in order
+            )
+        self._lines, self._ready = b"", False
+
+    def start(self, request: Request, timeout: float = 120.0) -> Child:
+        """Starts a child. Raises ForkServerGone; the next call then tries with a new fork server."""
+        try:
+            return self._start(request, time.monotonic() + timeout)
+        except (ForkServerGone, OSError) as error:
+            self.close()
+            self._spawn()
+            raise ForkServerGone(str(error) or "the fork server did not answer") from error
+
+    def _start(self, request: Request, deadline: float) -> Child:
+        while not self._ready:
+            self._ready = bool(self.receive(deadline - time.monotonic()).get("ready"))
+        paths = {name: str(getattr(request, name)) for name in ("spec", "output", "cache")}
+        message = {"start": {"kind": request.kind, "threads": request.threads, **paths}}
+        events, their_events = os.pipe()
+        text, their_text = os.pipe()
+        try:
+            socket.send_fds(self.channel, [json.dumps(message).encode()], [their_events, their_text])
+            while "started" not in (answer := self.receive(deadline - time.monotonic())):
+                pass
+        except BaseException:
+            os.close(events)
+            os.close(text)
+            raise
+        finally:
+            os.close(their_events)
+            os.close(their_text)
+        return Child(int(answer["started"]), events, text)
+
+    def receive(self, timeout: float) -> dict[str, Any]:
+        """The next message. Raises ForkServerGone where it is gone, or silent for `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._lines:
+            self.channel.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                part = self.channel.recv(65_536)
+            except TimeoutError:
+                raise ForkServerGone(f"the fork server was silent for {timeout:.0f} s") from None
+            if not part:
+                raise ForkServerGone("the fork server ended")
+            self._lines += part
+        line, _, self._lines = self._lines.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def close(self) -> None:
+        """Ends the fork server and its children."""
+        self.channel.close()
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

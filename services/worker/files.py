@@ -1,0 +1,168 @@
+"""Files in and out of an attempt: data set, checkpoint, model and folds before; checkpoints and artifacts after.
+
+What is stored is addressed by its content (`jobs/<job>/<sha256>`), so two attempts never overwrite each other with
+anything else, and nothing is visible before a row names it.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from bgpanet.events import ArtifactWritten, CheckpointWritten
+from services.artifacts import ArtifactStore, sha256_of
+from services.context import Context
+from services.errors import ArtifactMissing, StaleAttempt, StorageError
+from services.jobs import Claim, NewArtifact, StoredFile
+from services.tables import Artifact, Dataset
+
+
+class Workbench:
+    """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`."""
+
+    def __init__(self, context: Context, claim: Claim) -> None:
+        self.context, self.claim = context, claim
+        self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
+        self.output = self.folder / "output"
+        self.spec = self.folder / "spec.json"
+
+    def prepare(self) -> None:
+        """Fetches all that the child needs; clears what a dead attempt of the job left here. Raises StorageError."""
+        for left in self.folder.parent.glob(f"{self.claim.lease.job_id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self.output.mkdir(parents=True, exist_ok=True)
+        spec = dict(self.claim.spec)
+        spec["data"] = {"format": "packed", "path": str(self._dataset())}
+        if self.claim.checkpoint is not None:
+            self._checkpoint(self.claim.checkpoint)
+        for number, child in enumerate(self.claim.children):
+            self._artifacts(child, ("report.json", "predictions.parquet"), self.output / f"fold-{number}")
+        if self.claim.kind == "predict":
+            model = self.folder / "model"
+            self._artifacts(spec["model"], ("model.safetensors", "model.json"), model)
+            spec["model"] = str(model)
+        self.spec.write_text(json.dumps(spec), encoding="utf-8")
+
+    def _dataset(self) -> Path:
+        with self.context.database.read() as session:
+            dataset = session.get(Dataset, self.claim.dataset_id)
+        if dataset is None:
+            raise StorageError(f"data set {self.claim.dataset_id} is gone")
+        folder = self.context.settings.cache / "datasets" / dataset.digest
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in sorted(dataset.files.items()):
+            if not (folder / name).exists():
+                _fetch(self.context.store, StoredFile(**file), folder / name)
+        return folder
+
+    def _checkpoint(self, files: Mapping[str, StoredFile]) -> None:
+        """Puts the checkpoint where the child looks for its own."""
+        partial = self.output / "checkpoints" / "fetched"
+        partial.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            _fetch(self.context.store, file, partial / name)
+        manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
+        partial.rename(partial.with_name(Path(manifest["name"]).name))
+
+    def _artifacts(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.context.database.read() as session:
+            rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_(names))).all()
+        if missing := set(names) - {row.name for row in rows}:
+            raise ArtifactMissing(f"job {job_id} has no {', '.join(sorted(missing))}")
+        for row in rows:
+            _fetch(self.context.store, StoredFile(row.key, row.sha256, row.size), folder / row.name)
+
+    def remove(self) -> None:
+        """Deletes the folder; what counts is stored."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _fetch(store: ArtifactStore, file: StoredFile, path: Path) -> None:
+    """The file at `path`: a link where the store is a folder of this machine, else a copy checked by its digest."""
+    local = store.local_path(file.key)
+    if local is None:
+        store.get_file(file.key, path, file.sha256)
+    elif local.is_file():
+        path.unlink(missing_ok=True)
+        path.symlink_to(local)
+    else:
+        raise ArtifactMissing(f"the store has no {file.key}")
+
+
+class Uploader(threading.Thread):
+    """Stores what the child wrote, beside its work.
+
+    Of checkpoints only the newest counts: one that is overtaken while it waits is skipped. `record` is called once a
+    checkpoint is stored whole, with its step, epoch and files. A checkpoint that could not be stored is told to
+    `warn` and costs nothing but time after a later death; artifacts that could not be stored raise in `artifact`.
+    """
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        claim: Claim,
+        staging: Path,
+        record: Callable[[int, int, Mapping[str, StoredFile]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=f"upload-{claim.lease.job_id[-8:]}", daemon=True)
+        self._store, self._prefix, self._staging = store, f"jobs/{claim.lease.job_id}", staging
+        self._record, self._warn = record, warn
+        self._stored: set[str] = set()
+        self._waiting: tuple[Path, CheckpointWritten] | None = None
+        self._condition = threading.Condition()
+        self._closing = False
+
+    def checkpoint(self, event: CheckpointWritten) -> None:
+        """Takes a checkpoint over. Its files are linked, so the child may drop its own."""
+        staged = self._staging / Path(event.path).name
+        staged.mkdir(parents=True, exist_ok=True)
+        for file in Path(event.path).iterdir():
+            (staged / file.name).hardlink_to(file)
+        with self._condition:
+            overtaken, self._waiting = self._waiting, (staged, event)
+            self._condition.notify()
+        if overtaken is not None:
+            shutil.rmtree(overtaken[0])
+
+    def artifact(self, event: ArtifactWritten) -> NewArtifact:
+        """Stores one file of the result. Raises StorageError."""
+        return NewArtifact(event.name, event.media_type, self._put(Path(event.path), event.media_type))
+
+    def close(self) -> None:
+        """Waits until everything that was taken over is stored."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self.join()
+
+    def run(self) -> None:
+        while True:
+            with self._condition:
+                while self._waiting is None and not self._closing:
+                    self._condition.wait()
+                if self._waiting is None:
+                    return
+                (staged, event), self._waiting = self._waiting, None
+            try:
+                files = {file.name: self._put(file) for file in sorted(staged.iterdir())}
+                self._record(event.step, event.epoch, files)
+            except (StorageError, OSError, SQLAlchemyError, StaleAttempt) as error:
+                self._warn(f"the checkpoint after step {event.step} was not stored: {error}")
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _put(self, path: Path, media_type: str = "application/octet-stream") -> StoredFile:
+        try:
+            sha256, size = sha256_of(path), path.stat().st_size
+        except OSError as error:
+            raise StorageError(f"{path.name} cannot be read: {error}") from error
+        file = StoredFile(f"{self._prefix}/{sha256}", sha256, size)
+        if sha256 not in self._stored:
+            self._store.put_file(file.key, path, sha256, media_type)
+            self._stored.add(sha256)
+        return file

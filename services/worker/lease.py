@@ -1,0 +1,95 @@
+"""Keeping a lease: a thread of its own renews it and writes what the child said, whatever else the worker does."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services import jobs
+from services.database import Database
+from services.errors import StaleAttempt
+from services.jobs import Batch, Lease
+
+WRITE_SECONDS = 1.0  # between two writes; short leases are renewed more often
+
+log = logging.getLogger(__name__)
+
+
+class LeaseKeeper(threading.Thread):
+    """Renews from `start` to `stop`. `lost` and `cancelled` become true once and stay so; `changed` is called then.
+
+    A database that does not answer is tried again until the lease's time is over; then the lease counts as lost,
+    because the scheduler may have given the job to another worker.
+    """
+
+    def __init__(self, database: Database, lease: Lease, seconds: float, changed: Callable[[], None]) -> None:
+        super().__init__(name=f"lease-{lease.job_id[-8:]}", daemon=True)
+        self.lost = False
+        self.cancelled = False
+        self._database, self._lease, self._seconds, self._changed = database, lease, seconds, changed
+        self._renewed = time.monotonic()
+        self._batch = Batch()
+        self._batch_lock = threading.Lock()  # for adding to the batch; never held during a write
+        self._write_lock = threading.Lock()  # one write at a time, in order
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopping.wait(min(WRITE_SECONDS, self._seconds / 4)):
+            self._try_to_write()
+
+    def stop(self) -> None:
+        """Stops renewing; the lease is the caller's to end, within its time."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join()
+
+    def progress(self, values: dict[str, Any]) -> None:
+        with self._batch_lock:
+            self._batch.progress = values
+
+    def metrics(self, rows: list[dict[str, Any]]) -> None:
+        with self._batch_lock:
+            self._batch.metrics.extend(rows)
+
+    def log(self, level: str, message: str) -> None:
+        with self._batch_lock:
+            self._batch.logs.append((level, message))
+
+    def flush(self) -> None:
+        """Writes what was said so far. Raises StaleAttempt, or SQLAlchemyError with everything kept for later."""
+        with self._write_lock:
+            with self._batch_lock:
+                batch, self._batch = self._batch, Batch()
+            try:
+                begun = time.monotonic()
+                orders = jobs.renew(self._database, self._lease, self._seconds, batch)
+            except BaseException:
+                with self._batch_lock:
+                    self._batch.metrics[:0] = batch.metrics
+                    self._batch.logs[:0] = batch.logs
+                    self._batch.progress = self._batch.progress or batch.progress
+                raise
+            self._renewed = begun
+        if orders.cancel and not self.cancelled:
+            self.cancelled = True
+            self._changed()
+
+    def _try_to_write(self) -> None:
+        try:
+            self.flush()
+        except StaleAttempt:
+            self._lose("another attempt has the job")
+        except SQLAlchemyError as error:
+            log.warning("job %s: the database does not answer: %s", self._lease.job_id, error)
+            if time.monotonic() - self._renewed > self._seconds:
+                self._lose("the database was silent for longer than the lease")
+
+    def _lose(self, why: str) -> None:
+        if not self.lost:
+            log.warning("job %s, attempt %d: lease lost: %s", self._lease.job_id, self._lease.attempt, why)
+            self.lost = True
+            self._changed()
+        self._stopping.set()

@@ -1,0 +1,146 @@
+"""The slots of a worker: one for each GPU, or as many as asked for on CPUs. Each has its own fork server."""
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+from sqlalchemy.exc import SQLAlchemyError
+
+import bgpanet
+from services import fleet, jobs
+from services.context import Context
+from services.fleet import Member
+from services.worker.child import ForkServer
+from services.worker.supervisor import Attempt
+
+BEAT_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a slot computes on. `index` is the GPU's number; None: the CPU."""
+
+    name: str
+    index: int | None = None
+
+    @property
+    def resource_classes(self) -> tuple[str, ...]:
+        return ("any", "cpu") if self.index is None else ("any", "gpu")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"CUDA_VISIBLE_DEVICES": "" if self.index is None else str(self.index)}
+
+
+def find_devices(slots: int | None) -> list[Device]:
+    """The GPUs of this host, else `slots` (or one) times its CPU. No torch, no CUDA: the driver's own tool is asked."""
+    tool = shutil.which("nvidia-smi")
+    names: list[str] = []
+    if tool is not None:
+        answer = subprocess.run(  # noqa: S603
+            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False, timeout=60
+        )
+        names = [line.strip() for line in answer.stdout.splitlines() if line.strip()] if answer.returncode == 0 else []
+    if names:
+        return [Device(f"{name}, GPU {index}", index) for index, name in enumerate(names)][:slots]
+    return [Device("CPU")] * (slots or 1)
+
+
+class Slot:
+    """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait."""
+
+    def __init__(self, context: Context, name: str, device: Device, threads: int) -> None:
+        self.context, self.device, self.threads = context, device, threads
+        self.member = Member(
+            name=name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=bgpanet.__version__,
+            device=device.name,
+            resource_classes=device.resource_classes,
+        )
+        self.job_id: str | None = None
+        self.server = ForkServer(device.environment)
+        self._leaving = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
+        self._beating.start()
+
+    def work(self, draining: threading.Event) -> None:
+        """Claims and runs jobs until none waits or the worker drains."""
+        while not draining.is_set():
+            try:
+                claim = jobs.claim(
+                    self.context.database,
+                    self.member.name,
+                    self.device.resource_classes,
+                    self.context.settings.lease_seconds,
+                )
+            except SQLAlchemyError as error:
+                log.warning("no job could be claimed, the next wake-up tries again: %s", error)
+                return
+            if claim is None:
+                return
+            self.job_id = claim.lease.job_id
+            log.info("%s: job %s, attempt %d", self.member.name, claim.lease.job_id, claim.lease.attempt)
+            try:
+                Attempt(self.context, claim, self.server, self.threads, draining).run()
+            finally:
+                self.job_id = None
+
+    def close(self) -> None:
+        """Ends the fork server and forgets the registration."""
+        self._leaving.set()
+        self._beating.join()
+        self.server.close()
+        try:
+            fleet.leave(self.context.database, self.member.name)
+        except SQLAlchemyError as error:
+            log.warning("the registration of %s stays until it is forgotten: %s", self.member.name, error)
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                fleet.beat(self.context.database, self.member, self.job_id, host_figures())
+            except SQLAlchemyError as error:
+                log.warning("%s could not tell that it is there: %s", self.member.name, error)
+            if self._leaving.wait(BEAT_SECONDS):
+                return
+
+
+class SlotPool:
+    """Hands out idle slots."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.slots = list(slots)
+        self._idle = list(slots)
+        self._lock = threading.Lock()
+
+    def work(self, draining: threading.Event) -> None:
+        """Has an idle slot work; nothing where all are busy, since they look for more by themselves."""
+        with self._lock:
+            slot = self._idle.pop() if self._idle else None
+        if slot is None:
+            return
+        try:
+            slot.work(draining)
+        finally:
+            with self._lock:
+                self._idle.append(slot)
+
+    def close(self) -> None:
+        for slot in self.slots:
+            slot.close()
+
+
+def host_figures() -> dict[str, float]:
+    """CPU use in percent since the last call, memory used and total in bytes."""
+    memory = psutil.virtual_memory()
+    return {"cpu_percent": psutil.cpu_percent(), "memory_used": memory.used, "memory_total": memory.total}

@@ -1,0 +1,246 @@
+"""One attempt of a job, from its claim to its end: fetch, start the child, listen, finish.
+
+Four things happen at once: this thread reads the child's events, the lease keeper writes them and renews the lease,
+the uploader stores checkpoints, and the child works. Whatever ends the attempt, exactly one function of
+`services.jobs` is called for it, under the lease.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from bgpanet.events import (
+    ArtifactWritten,
+    CheckpointWritten,
+    Event,
+    Failure,
+    Log,
+    Metrics,
+    Progress,
+    Result,
+    Started,
+    parse_event,
+)
+from services import jobs
+from services.context import Context
+from services.errors import ArtifactMissing, StaleAttempt, StorageError
+from services.jobs import Claim, StoredFile
+from services.worker.child import Child, ForkServer, ForkServerGone, Request
+from services.worker.files import Uploader, Workbench
+from services.worker.lease import LeaseKeeper
+
+INTERRUPTED = 75  # the child's exit status after it was asked to stop and wrote a checkpoint
+EPILOGUE_SECONDS = 120.0  # how long the end of an attempt is tried to be written while the database is away
+
+log = logging.getLogger(__name__)
+
+
+class Draining(Protocol):
+    """True once the worker has been told to leave."""
+
+    def is_set(self) -> bool: ...
+
+
+class Attempt:
+    """Supervises one claimed job. `nudge` may be called from any thread when something changed."""
+
+    def __init__(self, context: Context, claim: Claim, server: ForkServer, threads: int, draining: Draining) -> None:
+        self.context, self.claim, self.server, self.threads, self.draining = context, claim, server, threads, draining
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self.bench = Workbench(context, claim)
+        settings = context.settings
+        self.keeper = LeaseKeeper(context.database, claim.lease, settings.lease_seconds, self.nudge)
+        self.uploader = Uploader(
+            context.store, claim, self.bench.folder / "uploading", self._record_checkpoint, self._warn
+        )
+        self.result: Result | None = None
+        self.failure: Failure | None = None
+        self.artifacts: list[ArtifactWritten] = []
+
+    def nudge(self) -> None:
+        """Has the supervising thread look at the orders again."""
+        with contextlib.suppress(OSError):  # it is awake anyway, or done
+            os.write(self._wake_write, b"!")
+
+    def run(self) -> None:
+        """Runs the attempt to its end. Never raises for what a job or a service did wrong."""
+        self.keeper.start()
+        self.uploader.start()
+        try:
+            end = self._work()
+        except (StorageError, ArtifactMissing, OSError) as error:
+            end = self._failing("storage", str(error))
+        except SQLAlchemyError as error:
+            end = self._failing("storage", f"the database did not answer: {error}")
+        except ForkServerGone as error:
+            end = self._failing("worker_lost", f"the child could not be started: {error}")
+        except StaleAttempt:
+            end = None
+        except Exception as error:
+            log.exception("job %s: the supervisor failed", self.claim.lease.job_id)
+            end = self._failing("internal", f"supervisor: {type(error).__name__}: {error}")
+        try:
+            self.uploader.close()
+            if end is not None and not self.keeper.lost:
+                self._until_written(end)
+        finally:
+            self.keeper.stop()
+            self.bench.remove()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    # ── The child ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _work(self) -> Callable[[], None] | None:
+        self.bench.prepare()
+        child = self.server.start(
+            Request(
+                self.claim.kind,
+                self.bench.spec,
+                self.bench.output,
+                self.context.settings.cache / "pixels",
+                self.threads,
+            )
+        )
+        try:
+            status = self._listen(child)
+        finally:
+            child.signal(signal.SIGKILL)
+            child.close()
+        return self._outcome(status)
+
+    def _listen(self, child: Child) -> int:
+        """Handles events until the child has ended. Returns its exit status, minus a signal's number."""
+        asked_at: float | None = None
+        status: int | None = None
+        events, text = _Lines(self._event), _Lines(lambda line: self.keeper.log("info", line))
+        with selectors.DefaultSelector() as selector:
+            for descriptor, lines in ((child.events, events), (child.text, text)):
+                selector.register(descriptor, selectors.EVENT_READ, lines)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            selector.register(self.server.channel, selectors.EVENT_READ)
+            while status is None or len(selector.get_map()) > 2:
+                for key, _ in selector.select(timeout=0.5 if status is None else 0.05):
+                    if isinstance(key.data, _Lines):
+                        if not key.data.read(key.fd):
+                            selector.unregister(key.fd)
+                    elif key.fd == self._wake_read:
+                        os.read(self._wake_read, 4096)
+                    else:
+                        status = self._ended(child, status)
+                asked_at = self._ask(child, asked_at)
+                if self.keeper.lost:
+                    child.signal(signal.SIGKILL)
+        return status
+
+    def _ended(self, child: Child, status: int | None) -> int | None:
+        message = self.server.receive(timeout=5.0)
+        return int(message["status"]) if message.get("ended") == child.pid else status
+
+    def _ask(self, child: Child, asked_at: float | None) -> float | None:
+        """Asks the child to stop where that is wished; kills it when the grace is over."""
+        if asked_at is None and (self.keeper.cancelled or self.draining.is_set()):
+            child.signal(signal.SIGTERM)
+            return time.monotonic()
+        if asked_at is not None and time.monotonic() - asked_at > self.context.settings.grace_seconds:
+            child.signal(signal.SIGKILL)
+        return asked_at
+
+    def _event(self, line: str) -> None:
+        event = parse_event(line)
+        if event is not None:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        keeper, lease = self.keeper, self.claim.lease
+        if isinstance(event, Progress):
+            keeper.progress(event.model_dump(exclude={"type"}))
+        elif isinstance(event, Metrics):
+            rows = [{"step": event.step, "epoch": event.epoch, "name": n, "value": v} for n, v in event.values.items()]
+            keeper.metrics(rows)
+        elif isinstance(event, Log):
+            keeper.log(event.level, event.message)
+        elif isinstance(event, Started):
+            jobs.resumed(self.context.database, lease, event.step)
+        elif isinstance(event, CheckpointWritten):
+            self.uploader.checkpoint(event)
+        elif isinstance(event, ArtifactWritten):
+            self.artifacts.append(event)
+        elif isinstance(event, Result):
+            self.result = event
+        elif isinstance(event, Failure):
+            self.failure = event
+
+    def _record_checkpoint(self, step: int, epoch: int, files: Mapping[str, StoredFile]) -> None:
+        # First what was said before the checkpoint: a later attempt does not say it again.
+        self.keeper.flush()
+        jobs.record_checkpoint(self.context.database, self.claim.lease, step, epoch, files)
+
+    def _warn(self, message: str) -> None:
+        self.keeper.log("warning", message)
+
+    # ── The end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _outcome(self, status: int) -> Callable[[], None] | None:
+        """What is to be written about an attempt whose child ended with `status`."""
+        database, lease = self.context.database, self.claim.lease
+        if self.keeper.lost:
+            return None
+        if status == 0 and self.result is not None:
+            summary = self.result.summary
+            stored = [self.uploader.artifact(event) for event in self.artifacts]
+            return lambda: jobs.finish(database, lease, summary, stored)
+        if self.keeper.cancelled:
+            return lambda: jobs.confirm_cancel(database, lease)
+        if status == INTERRUPTED or self.draining.is_set():
+            return lambda: jobs.release(database, lease, "the worker was told to leave")
+        if self.failure is not None:
+            return self._failing(self.failure.reason, self.failure.message)
+        if status < 0:
+            return self._failing("worker_lost", f"the child was ended by signal {-status}")
+        return self._failing("internal", f"the child ended with status {status} and said no more")
+
+    def _failing(self, reason: str, error: str) -> Callable[[], None]:
+        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error)
+
+    def _until_written(self, end: Callable[[], None]) -> None:
+        """Writes the end under the lease that the keeper goes on renewing; the database may be away for a while."""
+        deadline = time.monotonic() + EPILOGUE_SECONDS
+        while not self.keeper.lost:
+            try:
+                self.keeper.flush()
+                self.keeper.stop()
+                end()
+                return
+            except StaleAttempt:
+                log.warning("job %s: its end came under a lost lease and was dropped", self.claim.lease.job_id)
+                return
+            except SQLAlchemyError as error:
+                if time.monotonic() > deadline:
+                    log.error("job %s: its end could not be written: %s", self.claim.lease.job_id, error)
+                    return
+                time.sleep(0.5)
+
+
+class _Lines:
+    """Splits what comes out of a descriptor into lines."""
+
+    def __init__(self, handle: Callable[[str], Any]) -> None:
+        self._handle, self._rest = handle, b""
+
+    def read(self, descriptor: int) -> bool:
+        """Reads what is there. False at the end."""
+        part = os.read(descriptor, 65_536)
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        for line in lines if part else [*lines, self._rest]:
+            if text := line.decode("utf-8", "replace").replace("\0", "").strip():
+                self._handle(text)
+        return bool(part)

@@ -1,0 +1,406 @@
+"""The state machine, on SQLite with a clock that the test moves. `tests/integration` repeats it on PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from services import jobs, views
+from services.database import Database
+from services.errors import Conflict, NotFound, StaleAttempt
+from services.jobs import Batch, Claim, Lease, NewArtifact, NewJob, StoredFile
+from services.tables import Attempt, Base, Dataset, Job
+from services.tokens import Principal
+
+LEASE = 30.0
+ADMIN = Principal("ada", "admin")
+
+
+class Clock:
+    """Milliseconds that stand still until they are moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
+    Base.metadata.create_all(made.engine)
+    with made.write() as session:
+        session.execute(insert(Dataset).values(**DATASET))
+    yield made
+    made.close()
+
+
+DATASET = {
+    "id": "d",
+    "name": "lesions",
+    "format": "ham10000",
+    "digest": "0" * 64,
+    "synthetic": True,
+    "classes": ["mel", "nv"],
+    "images": 10,
+    "groups": 8,
+    "group_unit": "lesion",
+    "class_counts": [],
+    "findings": [],
+    "files": {},
+    "created_by": "ada",
+    "created_at": 0,
+}
+
+
+def new_job(user: str = "ada", **changes: object) -> NewJob:
+    values = {"kind": "train", "name": "a job", "spec": {"x": 1}, "dataset_id": "d", "created_by": user, **changes}
+    return NewJob(**values)  # type: ignore[arg-type]
+
+
+def submit(database: Database, user: str = "ada", **changes: object) -> str:
+    return jobs.submit(database, new_job(user, **changes))[0]
+
+
+def claim(database: Database, worker: str = "w") -> Claim:
+    claimed = jobs.claim(database, worker, ["any"], LEASE)
+    assert claimed is not None
+    return claimed
+
+
+def state(database: Database, job_id: str) -> tuple[str, str | None]:
+    job = views.get_job(database, ADMIN, job_id)
+    return job["state"], job["reason"]
+
+
+def parent_of(database: Database, folds: int) -> str:
+    children = [new_job(name=f"fold {n}") for n in range(folds)]
+    return submit(database, kind="cross_validate", children=children)
+
+
+# ── Submitting and claiming ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_idempotency_key_gives_the_same_job(database: Database) -> None:
+    first, created = jobs.submit(database, new_job(idempotency_key="k"))
+    again, created_again = jobs.submit(database, new_job(idempotency_key="k"))
+    assert (first == again, created, created_again) == (True, True, False)
+
+
+def test_an_idempotency_key_for_another_request_is_a_conflict(database: Database) -> None:
+    jobs.submit(database, new_job(idempotency_key="k"))
+    with pytest.raises(Conflict):
+        jobs.submit(database, new_job(idempotency_key="k", spec={"x": 2}))
+
+
+def test_users_do_not_share_idempotency_keys(database: Database) -> None:
+    assert submit(database, "ada", idempotency_key="k") != submit(database, "bob", idempotency_key="k")
+
+
+def test_a_job_is_claimed_once(database: Database) -> None:
+    job_id = submit(database)
+    assert claim(database).lease == Lease(job_id, 1)
+    assert jobs.claim(database, "w2", ["any"], LEASE) is None
+
+
+def test_jobs_are_claimed_by_priority_then_age(database: Database, clock: Clock) -> None:
+    old = submit(database)
+    clock.forward(1)
+    young = submit(database)
+    clock.forward(1)
+    urgent = submit(database, priority=5)
+    assert [claim(database).lease.job_id for _ in range(3)] == [urgent, old, young]
+
+
+def test_a_user_with_nothing_running_comes_before_one_with_a_running_job(database: Database, clock: Clock) -> None:
+    first = submit(database, "ada")
+    clock.forward(1)
+    second = submit(database, "ada")
+    clock.forward(1)
+    other = submit(database, "bob")
+    assert [claim(database).lease.job_id for _ in range(3)] == [first, other, second]
+
+
+def test_a_worker_gets_only_jobs_of_its_resource_classes(database: Database) -> None:
+    submit(database, resource_class="gpu")
+    assert jobs.claim(database, "w", ["any", "cpu"], LEASE) is None
+    assert jobs.claim(database, "w", ["any", "gpu"], LEASE) is not None
+
+
+# ── Fences ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_worker_that_lost_its_lease_can_write_nothing(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    old = claim(database, "slow").lease
+    clock.forward(LEASE + 1)
+    assert jobs.expire_leases(database) == [job_id]
+    clock.forward(60)
+    new = claim(database, "fast").lease
+    file = StoredFile("k", "0" * 64, 1)
+    writes = [
+        lambda: jobs.renew(database, old, LEASE, Batch(metrics=[metric(1, 0.5)])),
+        lambda: jobs.resumed(database, old, 0),
+        lambda: jobs.record_checkpoint(database, old, 1, 1, {"model": file}),
+        lambda: jobs.finish(database, old, {"a": 1}, [NewArtifact("x", "text/plain", file)]),
+        lambda: jobs.fail(database, old, "internal", "x"),
+        lambda: jobs.release(database, old, "x"),
+        lambda: jobs.confirm_cancel(database, old),
+    ]
+    for write in writes:
+        with pytest.raises(StaleAttempt):
+            write()
+    job = views.get_job(database, ADMIN, job_id)
+    assert (job["state"], job["attempt"], job["summary"]) == ("running", new.attempt, {})
+    assert views.list_metrics(database, ADMIN, job_id) == {}
+    assert views.list_artifacts(database, ADMIN, job_id) == []
+    assert views.list_checkpoints(database, ADMIN, job_id) == []
+
+
+def test_a_lease_that_expired_but_was_not_taken_back_can_be_renewed(database: Database, clock: Clock) -> None:
+    submit(database)
+    lease = claim(database).lease
+    clock.forward(LEASE + 1)
+    jobs.renew(database, lease, LEASE)
+    assert jobs.expire_leases(database) == []
+
+
+def test_finishing_twice_changes_nothing(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    artifact = NewArtifact("report.json", "application/json", StoredFile("k", "0" * 64, 1))
+    jobs.finish(database, lease, {"a": 1}, [artifact])
+    jobs.finish(database, lease, {"a": 2}, [artifact])
+    assert views.get_job(database, ADMIN, job_id)["summary"] == {"a": 1}
+    assert [item["name"] for item in views.list_artifacts(database, ADMIN, job_id)] == ["report.json"]
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+def test_a_job_that_has_ended_never_changes_again(database: Database, clock: Clock, end: str) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    {
+        "succeeded": lambda: jobs.finish(database, lease, {}, []),
+        "failed": lambda: jobs.fail(database, lease, "internal", "broken"),
+        "cancelled": lambda: jobs.confirm_cancel(database, lease),
+    }[end]()
+    before = views.get_job(database, ADMIN, job_id)
+    clock.forward(1000)
+    jobs.cancel(database, job_id)
+    jobs.expire_leases(database)
+    for write in (
+        lambda: jobs.renew(database, lease, LEASE),
+        lambda: jobs.release(database, lease, "x"),
+        lambda: jobs.fail(database, lease, "storage", "x") if end != "failed" else jobs.renew(database, lease, LEASE),
+        lambda: (
+            jobs.finish(database, lease, {"a": 1}, []) if end != "succeeded" else jobs.renew(database, lease, LEASE)
+        ),
+    ):
+        with pytest.raises(StaleAttempt):
+            write()
+    assert views.get_job(database, ADMIN, job_id) == before
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+
+
+# ── Lost workers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_of_a_silent_worker_is_queued_again_with_its_checkpoint(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    lease = claim(database, "w1").lease
+    files = {"model.safetensors": StoredFile("jobs/x/1", "1" * 64, 7)}
+    jobs.record_checkpoint(database, lease, 40, 2, files)
+    clock.forward(LEASE - 1)
+    assert jobs.expire_leases(database) == []
+    clock.forward(2)
+    assert jobs.expire_leases(database) == [job_id]
+    assert state(database, job_id) == ("queued", None)
+    clock.forward(2)
+    again = claim(database, "w2")
+    assert (again.lease.attempt, again.checkpoint) == (2, files)
+
+
+def test_a_job_that_kills_every_worker_fails_after_its_attempts(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    for _ in range(jobs.MAX_ATTEMPTS):
+        clock.forward(120)
+        claim(database)
+        clock.forward(LEASE + 1)
+        jobs.expire_leases(database)
+    assert state(database, job_id) == ("failed", "worker_lost")
+    clock.forward(1000)
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+
+
+def test_a_retry_waits_longer_each_time(database: Database, clock: Clock) -> None:
+    submit(database)
+    for delay in (1, 10):
+        jobs.fail(database, claim(database).lease, "storage", "no answer")
+        clock.forward(delay - 0.5)
+        assert jobs.claim(database, "w", ["any"], LEASE) is None
+        clock.forward(0.5)
+
+
+def test_a_failure_that_would_repeat_is_not_tried_again(database: Database) -> None:
+    job_id = submit(database)
+    jobs.fail(database, claim(database).lease, "non_finite_loss", "NaN")
+    assert state(database, job_id) == ("failed", "non_finite_loss")
+
+
+def test_an_unknown_reason_becomes_internal(database: Database) -> None:
+    job_id = submit(database)
+    jobs.fail(database, claim(database).lease, "gremlins", "?")
+    assert state(database, job_id) == ("failed", "internal")
+
+
+def test_a_released_job_waits_again_at_once_and_nothing_is_counted_against_it(database: Database) -> None:
+    job_id = submit(database)
+    for _ in range(jobs.MAX_ATTEMPTS + 2):
+        jobs.release(database, claim(database).lease, "leaving")
+    assert state(database, job_id) == ("queued", None)
+
+
+def test_a_resumed_attempt_takes_back_the_figures_after_its_checkpoint(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.renew(database, lease, LEASE, Batch(metrics=[metric(step, step / 10) for step in (1, 2, 3)]))
+    jobs.record_checkpoint(database, lease, 2, 1, {})
+    clock.forward(LEASE + 1)
+    jobs.expire_leases(database)
+    clock.forward(5)
+    lease = claim(database).lease
+    jobs.resumed(database, lease, 2)
+    jobs.renew(database, lease, LEASE, Batch(metrics=[metric(2, 0.9), metric(3, 0.7)]))
+    points = views.list_metrics(database, ADMIN, job_id)["loss"]
+    assert [(p["step"], p["value"]) for p in points] == [(1, 0.1), (2, 0.9), (3, 0.7)]
+    attempts = views.list_attempts(database, ADMIN, job_id)
+    assert [(a["outcome"], a["resumed_from_step"]) for a in attempts] == [("worker_lost", None), (None, 2)]
+
+
+def metric(step: int, value: float) -> dict[str, object]:
+    return {"name": "loss", "step": step, "epoch": 0, "value": value}
+
+
+# ── Cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_waiting_job_is_cancelled_at_once(database: Database) -> None:
+    job_id = submit(database)
+    assert jobs.cancel(database, job_id) == "cancelled"
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+
+
+def test_a_running_job_is_told_to_stop_and_cancelled_by_its_worker(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    assert jobs.renew(database, lease, LEASE).cancel is False
+    assert jobs.cancel(database, job_id) == "running"
+    assert jobs.renew(database, lease, LEASE).cancel is True
+    jobs.confirm_cancel(database, lease)
+    assert state(database, job_id)[0] == "cancelled"
+
+
+def test_a_result_that_was_finished_before_the_cancel_was_heard_stays(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.cancel(database, job_id)
+    jobs.finish(database, lease, {"a": 1}, [])
+    assert state(database, job_id)[0] == "succeeded"
+
+
+def test_a_cancelled_job_whose_worker_dies_is_cancelled_not_tried_again(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    claim(database)
+    jobs.cancel(database, job_id)
+    clock.forward(LEASE + 1)
+    jobs.expire_leases(database)
+    assert state(database, job_id)[0] == "cancelled"
+
+
+def test_cancelling_what_does_not_exist_is_not_found(database: Database) -> None:
+    with pytest.raises(NotFound):
+        jobs.cancel(database, "nope")
+
+
+# ── Parents ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_parent_runs_while_its_children_work_and_then_wants_a_worker_itself(database: Database) -> None:
+    parent = parent_of(database, 2)
+    first = claim(database)
+    assert first.lease.job_id != parent
+    assert state(database, parent)[0] == "running"
+    second = claim(database)
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    jobs.finish(database, first.lease, {}, [])
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    jobs.finish(database, second.lease, {}, [])
+    pooling = claim(database)
+    assert pooling.lease.job_id == parent
+    assert pooling.children == (first.lease.job_id, second.lease.job_id)
+    jobs.finish(database, pooling.lease, {"pooled": 1}, [])
+    job = views.get_job(database, ADMIN, parent)
+    assert (job["state"], job["children"]["succeeded"]) == ("succeeded", 2)
+
+
+def test_a_parent_fails_with_the_reason_of_a_failed_child_once_all_have_ended(database: Database) -> None:
+    parent = parent_of(database, 2)
+    first, second = claim(database), claim(database)
+    jobs.fail(database, first.lease, "non_finite_loss", "NaN at step 7")
+    assert state(database, parent)[0] == "running"
+    jobs.finish(database, second.lease, {}, [])
+    assert state(database, parent) == ("failed", "non_finite_loss")
+    assert "NaN at step 7" in views.get_job(database, ADMIN, parent)["error"]
+
+
+def test_cancelling_a_parent_cancels_its_children(database: Database) -> None:
+    parent = parent_of(database, 3)
+    running = claim(database)
+    jobs.cancel(database, parent)
+    assert state(database, parent)[0] == "cancelled"
+    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.renew(database, running.lease, LEASE).cancel is True
+    jobs.confirm_cancel(database, running.lease)
+    assert views.get_job(database, ADMIN, parent)["children"]["cancelled"] == 3
+
+
+def test_cancelling_every_child_cancels_the_parent(database: Database) -> None:
+    parent = parent_of(database, 2)
+    for child in views.list_children(database, ADMIN, parent):
+        jobs.cancel(database, child["id"])
+    assert state(database, parent)[0] == "cancelled"
+
+
+# ── The record ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_transition_and_attempt_is_on_record(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    jobs.release(database, claim(database, "w1").lease, "leaving")
+    jobs.finish(database, claim(database, "w2").lease, {}, [])
+    events = views.list_events(database, ADMIN, job_id)
+    assert [event["state"] for event in events] == ["queued", "running", "queued", "running", "succeeded"]
+    with database.read() as session:
+        outcomes = session.execute(select(Attempt.worker, Attempt.outcome).order_by(Attempt.number)).all()
+    assert [tuple(row) for row in outcomes] == [("w1", "released"), ("w2", "succeeded")]
+
+
+def test_only_the_state_machine_writes_jobs() -> None:
+    """No other module builds a statement that changes the table."""
+    services = Path(jobs.__file__).parent
+    for path in services.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        writes = any(f"{verb}(Job)" in text for verb in ("update", "insert", "delete"))
+        assert not writes or path.name == "jobs.py", path
+        assert "Job(" not in text.replace("class Job(", "").replace("NewJob(", "") or path.name == "jobs.py", path
+    assert Job.__tablename__ == "jobs"
