@@ -41,9 +41,8 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     probabilities = np.full((len(index.records), len(card.classes)), np.nan)
     if len(readable):
         probabilities[readable] = softmax(logits)
-    table = PredictionTable.of(
-        index, np.arange(len(index.records)), probabilities, classes=card.classes, errors=pixels.errors
-    )
+    everything = np.arange(len(index.records))
+    table = PredictionTable.of(index, everything, probabilities, classes=card.classes, errors=pixels.errors)
     place.output.mkdir(parents=True, exist_ok=True)
     csv, parquet = place.output / "predictions.csv", place.output / "predictions.parquet"
     table.write(csv, parquet)

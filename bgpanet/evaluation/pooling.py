@@ -52,7 +52,7 @@ def pool_folds(folds: Sequence[FoldPredictions], classes: Sequence[str]) -> dict
         learn from it. Ranking figures there compare scores of different nets; the mean over folds does not.
     intervals: `grouped_intervals` of the pooled figures, [low, high] at 95 %.
     leakage: groups that stand in more than one test part; images of such groups, each tested by a net that was given
-        other images of its group; image_share of all images. All 0 where the split is by group.
+        other images of its group; share of all images. All 0 where the split is by group.
 
     Raises:
         InvalidInput: no folds, a fold given twice, an image in two test parts or twice in one, columns of unequal
@@ -89,7 +89,7 @@ def _leakage(folds: Sequence[FoldPredictions]) -> dict[str, float]:
             folds_of_group[group].add(fold.fold)
     torn = {group for group, where in folds_of_group.items() if len(where) > 1}
     images = sum(group in torn for fold in folds for group in fold.groups)
-    return {"groups": len(torn), "images": images, "image_share": images / sum(len(fold.groups) for fold in folds)}
+    return {"groups": len(torn), "images": images, "share": images / sum(len(fold.groups) for fold in folds)}
 
 
 def _problems(folds: Sequence[FoldPredictions], classes: Sequence[str]) -> list[Problem]:

@@ -6,10 +6,10 @@ at either width. What is not known is an empty cell in CSV and a null in Parquet
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bgpanet.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from bgpanet.data.index import Index
 
 TEXT_COLUMNS = ("image_id", "group", "truth", "predicted", "error")
 COLUMNS = ("image_id", "group", "fold", "truth", "predicted", "error")
@@ -51,6 +54,58 @@ class PredictionTable:
         problems = self._problems()
         if problems:
             raise InvalidInput(problems)
+
+    @classmethod
+    def of(
+        cls,
+        index: "Index",
+        positions: npt.NDArray[np.int64],
+        probabilities: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+        *,
+        fold: int | None = None,
+        classes: Sequence[str] | None = None,
+        errors: Mapping[int, str] | None = None,
+    ) -> "PredictionTable":
+        """The table of the index's records at `positions`, (n,), with a row of `probabilities`, (n, K), for each.
+
+        classes: the model's, if they are not the index's. errors: by position, why an image could not be read.
+        """
+        records = [index.records[position] for position in positions]
+        return cls(
+            classes=list(index.classes if classes is None else classes),
+            image_ids=[record.image_id for record in records],
+            groups=[record.group for record in records],
+            folds=[fold] * len(records),
+            truths=["" if record.label is None else index.classes[record.label] for record in records],
+            errors=[(errors or {}).get(int(position), "") for position in positions],
+            probabilities=probabilities,
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Sequence["PredictionTable"]) -> "PredictionTable":
+        """All rows of at least one table, in the tables' order.
+
+        Raises:
+            InvalidInput: tables of different classes, or of the same in a different order.
+        """
+        classes = list(tables[0].classes)
+        unlike = [n for n, table in enumerate(tables) if list(table.classes) != classes]
+        if unlike:
+            raise InvalidInput(Problem(f"tables[{n}]", "has other classes than the first table") for n in unlike)
+        return cls(
+            classes=classes,
+            image_ids=[cell for table in tables for cell in table.image_ids],
+            groups=[cell for table in tables for cell in table.groups],
+            folds=[cell for table in tables for cell in table.folds],
+            truths=[cell for table in tables for cell in table.truths],
+            errors=[cell for table in tables for cell in table.errors],
+            probabilities=np.concatenate([table.probabilities for table in tables]),
+        )
+
+    def truth_labels(self) -> npt.NDArray[np.int64]:
+        """(n,) positions of the truths among `classes`; -1 where it is unknown or no class of the model."""
+        positions = {name: k for k, name in enumerate(self.classes)}
+        return np.array([positions.get(truth, -1) for truth in self.truths], dtype=np.int64)
 
     @property
     def predicted(self) -> list[str]:

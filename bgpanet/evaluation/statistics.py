@@ -105,5 +105,5 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     z2 = float(ndtri((1 + confidence) / 2)) ** 2
     centre = (successes + z2 / 2) / (n + z2)
     reach = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
-    # The ends are exactly 0 and 1 there, which rounding would miss.
-    return (0.0 if successes == 0 else centre - reach, 1.0 if successes == n else centre + reach)
+    # At n of n the upper end is 1, which rounding would miss; at 0 of n centre and reach are the same number.
+    return (centre - reach, 1.0 if successes == n else centre + reach)

@@ -165,8 +165,14 @@ def train_step(task: Task, images_BHWC: torch.Tensor, labels_B: torch.Tensor, st
 
 def validate(task: Task) -> dict[str, float]:
     """Figures on the validation part. The loss is plain cross-entropy, whatever is trained with: the weighted loss
-    falls with its own schedule and would compare epochs by different measures."""
+    falls with its own schedule and would compare epochs by different measures.
+
+    Raises:
+        NonFiniteLoss: the weights have become useless.
+    """
     logits = infer_logits(task.model, task.pixels, task.validation, task.training.batch_size, task.compute)
+    if not np.isfinite(logits).all():
+        raise NonFiniteLoss("the network's answers on the validation part are not finite; lower the learning rate")
     labels = task.labels[task.validation]
     figures = classification_metrics(labels, softmax(logits))
     return {
@@ -179,8 +185,6 @@ def validate(task: Task) -> dict[str, float]:
 def _end_epoch(task: Task, state: State, best: dict[str, torch.Tensor], report: Report) -> dict[str, torch.Tensor]:
     """Validates, keeps the weights if they are the best so far, decides on stopping early."""
     figures = validate(task)
-    if not all(map(math.isfinite, figures.values())):
-        raise NonFiniteLoss(f"validation after step {state.step} is not finite; lower the learning rate")
     monitor = task.training.monitor
     value = -figures["validation_loss"] if monitor == "loss" else figures[f"validation_{monitor}"]
     state.epoch += 1

@@ -71,7 +71,7 @@ def test_a_figure_that_one_fold_lacks_is_not_averaged_over_the_others() -> None:
 
 
 def test_a_split_by_group_leaks_nothing() -> None:
-    assert pool_folds(FOLDS, CLASSES)["leakage"] == {"groups": 0, "images": 0, "image_share": 0.0}
+    assert pool_folds(FOLDS, CLASSES)["leakage"] == {"groups": 0, "images": 0, "share": 0.0}
 
 
 def test_groups_in_several_test_parts_are_told_with_all_their_images() -> None:
@@ -80,7 +80,7 @@ def test_groups_in_several_test_parts_are_told_with_all_their_images() -> None:
     second = _fold(1, 6, groups=["a", "b", *"mnop"])
     third = _fold(2, 4, groups=["b", *"qrs"])
     leakage = pool_folds([first, second, third], CLASSES)["leakage"]
-    assert leakage == {"groups": 2, "images": 6, "image_share": 0.3}
+    assert leakage == {"groups": 2, "images": 6, "share": 0.3}
 
 
 def test_the_result_is_plain_json() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,40 @@ def test_the_predicted_class_is_the_first_of_the_most_probable_and_empty_for_an_
         "",
         "nv, other",
     ]
+
+
+def test_a_table_of_an_index_has_the_records_in_the_order_asked_for() -> None:
+    records = [SimpleNamespace(image_id=f"i{n}", group=f"g{n}", label=label) for n, label in enumerate([1, None, 0])]
+    index: Any = SimpleNamespace(classes=("nv", "mel"), records=records)
+    p = np.array([[0.2, 0.7, 0.1], [np.nan] * 3])
+    table = PredictionTable.of(
+        index, np.array([2, 1]), p, fold=3, classes=("mel", "bcc", "nv"), errors={0: "not asked for", 1: "damaged"}
+    )
+    assert (table.image_ids, table.groups, table.folds) == (["i2", "i1"], ["g2", "g1"], [3, 3])
+    assert (table.truths, table.predicted, table.errors) == (["nv", ""], ["bcc", ""], ["", "damaged"])
+    same = PredictionTable.of(index, np.array([0]), np.array([[0.5, 0.5]]))
+    assert (same.classes, same.truths, same.folds, same.errors) == (["nv", "mel"], ["mel"], [None], [""])
+
+
+def test_truth_labels_point_into_the_models_classes() -> None:
+    """The truths are mel, unknown, and scc, which the model does not know."""
+    assert _table().truth_labels().tolist() == [0, -1, -1]
+    assert _table(truths=["nv, other", "mel", ""]).truth_labels().tolist() == [1, 0, -1]
+
+
+def test_tables_are_put_one_after_the_other() -> None:
+    other = _table(image_ids=["a", "b", "c"], folds=[7, 8, 9], errors=["", "gone", ""])
+    both = PredictionTable.concatenate([_table(), other])
+    assert both.image_ids == ["ISIC_3", "ISIC_1", "ISIC_2", "a", "b", "c"]
+    assert both.folds == [2, None, 0, 7, 8, 9]
+    assert [len(column) for column in (both.groups, both.truths, both.predicted)] == [6, 6, 6]
+    assert both.errors[1::3] == [_table().errors[1], "gone"]
+    np.testing.assert_array_equal(both.probabilities[3:], other.probabilities)
+
+
+def test_tables_of_other_classes_are_not_put_together() -> None:
+    with pytest.raises(InvalidInput, match=r"tables\[1\]: has other classes"):
+        PredictionTable.concatenate([_table(), _table(classes=["nv, other", "mel"])])
 
 
 def test_a_table_of_no_images_is_written_and_read(tmp_path: Path) -> None:

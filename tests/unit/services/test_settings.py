@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from services.settings import Settings
+
+
+def test_without_variables_everything_is_in_the_home() -> None:
+    settings = Settings.load({"BGPANET_HOME": "/srv/b"})
+    assert settings.database_url == "sqlite:////srv/b/bgpanet.db"
+    assert settings.artifacts_url == "file:///srv/b/artifacts"
+    assert settings.cache == Path("/srv/b/cache")
+
+
+def test_a_child_process_reads_the_same_settings() -> None:
+    settings = Settings.load(
+        {
+            "BGPANET_HOME": "/srv/b",
+            "BGPANET_DATABASE_URL": "postgresql+psycopg://h/d",
+            "BGPANET_REDIS_URL": "redis://h/1",
+            "BGPANET_ARTIFACTS_URL": "s3://bucket/p",
+            "BGPANET_S3_ENDPOINT_URL": "http://h:1",
+            "BGPANET_LEASE_SECONDS": "7.5",
+        }
+    )
+    assert Settings.load(settings.environment()) == settings
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "1e9", "nan"])
+def test_a_lease_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="BGPANET_LEASE_SECONDS"):
+        Settings.load({"BGPANET_LEASE_SECONDS": text})
