@@ -1,0 +1,292 @@
+"""Where files are kept: one protocol, three stores (folder, S3, memory).
+
+A file is visible whole or not at all. Keys are relative paths such as `jobs/<id>/<sha256>`.
+"""
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from services.errors import ArtifactMissing, StorageError
+
+KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+PART_BYTES = 16 * 1024 * 1024
+
+
+class ArtifactStore(Protocol):
+    """What every store does. A key that is no plain relative path raises ValueError."""
+
+    def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
+        """Stores a file, checked against its digest. Storing a key again replaces it.
+
+        Raises:
+            StorageError: nothing is visible under the key then that was not before.
+        """
+
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Fetches to `path`, which appears whole and checked. Raises StorageError, ArtifactMissing."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A stream to read from. Raises StorageError, ArtifactMissing."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is there. Raises StorageError."""
+
+    def delete(self, key: str) -> None:
+        """Removes the key, if it is there. Raises StorageError."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that begin with `prefix`, in order. Raises StorageError."""
+
+    def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
+        """An address that anyone may fetch from for a while, saved as `filename`; None where there is none."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file itself, where the store is a folder of this machine; else None."""
+
+
+def open_store(url: str, *, s3_endpoint_url: str | None = None) -> ArtifactStore:
+    """The store of `file:///…`, `s3://bucket/prefix` or `memory://`. Raises ValueError, StorageError."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and parts.path:
+        return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        return S3Store(parts.netloc, parts.path.strip("/"), s3_endpoint_url)
+    if parts.scheme == "memory":
+        return MemoryStore()
+    raise ValueError(f"artifacts URL {url!r} must be file:///folder, s3://bucket/prefix or memory://")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FolderStore:
+    """Files in a folder, written under a temporary name and renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
+        target = self._path(key)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        with _failing(f"storing {key} in {self.root}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("xb") as file, path.open("rb") as source:
+                    shutil.copyfileobj(source, file, PART_BYTES)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _check(partial, sha256, key)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        with self.open(key) as source:
+            _receive(source, path, sha256, key)
+
+    def open(self, key: str) -> BinaryIO:
+        with _failing(f"reading {key} in {self.root}"):
+            return self._path(key).open("rb")
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        with _failing(f"deleting {key} in {self.root}"):
+            self._path(key).unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        found = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+        names = sorted(path.relative_to(self.root).as_posix() for path in found)
+        return (name for name in names if name.startswith(prefix))
+
+    def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
+        return None
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+
+class MemoryStore:
+    """Files in memory, for tests."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
+        checked_key(key)
+        with _failing(f"storing {key}"):
+            _check(path, sha256, key)
+            self._files[key] = path.read_bytes()
+
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        _receive(self.open(key), path, sha256, key)
+
+    def open(self, key: str) -> BinaryIO:
+        if checked_key(key) not in self._files:
+            raise ArtifactMissing(f"the store has no {key}")
+        return io.BytesIO(self._files[key])
+
+    def exists(self, key: str) -> bool:
+        return checked_key(key) in self._files
+
+    def delete(self, key: str) -> None:
+        self._files.pop(checked_key(key), None)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (key for key in sorted(self._files) if key.startswith(prefix))
+
+    def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
+        return None
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+
+class S3Store:
+    """Objects of a bucket, under a prefix; large ones in parts, which S3 shows only when all are there."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None) -> None:
+        import boto3
+        from boto3.s3.transfer import TransferConfig
+        from botocore.config import Config
+
+        self.bucket = bucket
+        self._prefix = f"{checked_key(prefix)}/" if prefix else ""
+        self._transfer = TransferConfig(
+            multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4
+        )
+        self._client: Any = boto3.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            config=Config(
+                retries={"mode": "standard", "max_attempts": 5},
+                connect_timeout=5,
+                read_timeout=60,
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if endpoint_url else "auto"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
+        extra = {"ContentType": media_type, "Metadata": {"sha256": sha256}}
+        with _failing(f"storing {key} in s3://{self.bucket}"):
+            _check(path, sha256, key)
+            self._client.upload_file(str(path), self.bucket, self._name(key), ExtraArgs=extra, Config=self._transfer)
+            stored = self._client.head_object(Bucket=self.bucket, Key=self._name(key))["ContentLength"]
+        if stored != path.stat().st_size:
+            raise StorageError(f"{key} arrived in s3://{self.bucket} with {stored} bytes of {path.stat().st_size}")
+
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        with self.open(key) as source:
+            _receive(source, path, sha256, key)
+
+    def open(self, key: str) -> BinaryIO:
+        with _failing(f"reading {key} in s3://{self.bucket}"):
+            body: BinaryIO = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
+            return body
+
+    def exists(self, key: str) -> bool:
+        with _failing(f"looking for {key} in s3://{self.bucket}"):
+            try:
+                self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+            except self._client.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:
+        with _failing(f"deleting {key} in s3://{self.bucket}"):
+            self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with _failing(f"listing s3://{self.bucket}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield item["Key"].removeprefix(self._prefix)
+
+    def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
+        checked_key(filename)
+        parameters = {
+            "Bucket": self.bucket,
+            "Key": self._name(key),
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+        }
+        with _failing(f"signing an address of {key}"):
+            address: str = self._client.generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=expires_seconds
+            )
+        return address
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+
+def checked_key(key: str) -> str:
+    """The key, if it is a plain relative path. Raises ValueError."""
+    if not KEY.fullmatch(key) or any(part in (".", "..") for part in key.split("/")):
+        raise ValueError(f"artifact key {key!r} must be names of letters, digits, dots, dashes and underscores")
+    return key
+
+
+def _check(path: Path, sha256: str, key: str) -> None:
+    found = sha256_of(path)
+    if found != sha256:
+        raise StorageError(f"{key} has the digest {found[:12]}… instead of {sha256[:12]}…; it is not used")
+
+
+def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None:
+    """Copies a stream into a file that appears whole."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with _failing(f"fetching {key} to {path.parent}"):
+        try:
+            with partial.open("xb") as file:
+                shutil.copyfileobj(source, file, PART_BYTES)
+            if sha256 is not None:
+                _check(partial, sha256, key)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Errors of files, network and S3 become StorageError, with what was being done; no secrets are in their texts."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactMissing(f"{what}: it is not there") from error
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+            raise ArtifactMissing(f"{what}: it is not there") from error
+        raise StorageError(f"{what} failed: {error.response.get('Error', {}).get('Code')}") from error
+    except (OSError, BotoCoreError, Boto3Error, HTTPError) as error:
+        raise StorageError(f"{what} failed: {error}") from error

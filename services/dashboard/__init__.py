@@ -1,0 +1,29 @@
+"""Pages for a browser, from the same functions as the API: rendered here, kept up to date by a small script."""
+
+from flask import Blueprint, Response, request
+
+from services.dashboard import access, assets, formatting, job, lists, session
+from services.dashboard.errors import handle_errors
+
+
+def create_blueprint() -> Blueprint:
+    """All pages; only `/login` and `/static` answer without a session."""
+    dashboard = Blueprint(
+        "dashboard", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
+    )
+    dashboard.before_request(access.guard)
+    dashboard.after_request(_keep_private)
+    dashboard.context_processor(access.template_values)
+    for part in (session, lists, job, assets):
+        dashboard.register_blueprint(part.routes)
+    for name, function in formatting.FILTERS.items():
+        dashboard.add_app_template_filter(function, name)
+    handle_errors(dashboard)
+    return dashboard
+
+
+def _keep_private(response: Response) -> Response:
+    """After signing out, going back in the browser's history shows nothing."""
+    if request.endpoint not in access.STATIC:
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,36 @@
+"""Errors as pages."""
+
+import logging
+
+from flask import Blueprint, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from services.errors import NotFound, StorageError
+
+log = logging.getLogger(__name__)
+
+
+def handle_errors(target: Blueprint) -> None:
+    """Registers the handlers for what goes wrong on the dashboard's own routes."""
+
+    def page(status: int, title: str, detail: str) -> tuple[str, int]:
+        return render_template("error.html", status=status, title=title, detail=detail), status
+
+    def missing(error: NotFound) -> tuple[str, int]:
+        return page(404, "Not found", f"{error}, or it is not yours to see.")
+
+    def storage(error: StorageError) -> tuple[str, int]:
+        log.error("storage: %s", error)
+        return page(503, "The artifact store does not answer", "Try again in a moment.")
+
+    def http(error: HTTPException) -> tuple[str, int]:
+        return page(error.code or 500, error.name, error.description or "")
+
+    def unexpected(error: Exception) -> tuple[str, int]:
+        log.exception("unhandled error in %s %s", request.method, request.path, exc_info=error)
+        return page(500, "Something went wrong here", "The server's log has the details.")
+
+    target.register_error_handler(NotFound, missing)
+    target.register_error_handler(StorageError, storage)
+    target.register_error_handler(HTTPException, http)
+    target.register_error_handler(Exception, unexpected)

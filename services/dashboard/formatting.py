@@ -1,0 +1,130 @@
+"""Figures, times and sizes as a person reads them. What is missing is a dash."""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeGuard
+
+from bgpanet import text
+
+MISSING = "\N{EN DASH}"
+REASONS = {
+    "invalid_input": "What was asked for, or the data, is wrong. Correct it and submit again.",
+    "out_of_memory": "The device ran out of memory. Use smaller batches, smaller images or a smaller model.",
+    "non_finite_loss": "The loss became infinite or not a number. A lower learning rate or a longer warm-up helps.",
+    "stalled": "The run said nothing for too long and was ended.",
+    "time_limit": "The run took longer than it was allowed to.",
+    "worker_lost": "Its worker disappeared, as often as a job is tried. Look at the worker's log.",
+    "storage": "A file could not be stored or fetched, as often as a job is tried. Look at the artifact store.",
+    "internal": "An error in the program ended the run. The log below and the worker's log tell more.",
+}
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a figure is there and finite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def figure(value: object, bounds: object = None) -> str:
+    """A figure with its 95 % interval, if there is one: `0.412 (0.371–0.455)`."""  # noqa: RUF002
+    if not is_number(value):
+        return MISSING
+    if isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(is_number(end) for end in bounds):
+        return f"{value:.3f} ({bounds[0]:.3f}\N{EN DASH}{bounds[1]:.3f})"
+    return f"{value:.3f}"
+
+
+def spread(figures: object) -> str:
+    """A mean with its standard deviation: `0.412 ± 0.031`."""
+    mean, sd = (figures.get("mean"), figures.get("sd")) if isinstance(figures, dict) else (None, None)
+    return f"{figure(mean)} ± {sd:.3f}" if is_number(sd) else figure(mean)
+
+
+def percent(fraction: object) -> str:
+    """Whole percents, rounded down: 100 % is said only of what is done."""
+    return f"{math.floor(100 * min(max(fraction, 0), 1) + 1e-9)} %" if is_number(fraction) else MISSING
+
+
+def share(fraction: object) -> str:
+    """`38.7 %`."""
+    return f"{100 * fraction:.1f} %" if is_number(fraction) else MISSING
+
+
+def count(number: object) -> str:
+    """`10,015`."""
+    return f"{number:,}" if is_number(number) else MISSING
+
+
+def size(number: object) -> str:
+    """`340 B`, `1.4 MB`: decimal units, as disks are sold."""
+    if not is_number(number):
+        return MISSING
+    value, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: object) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 07 min`."""
+    return text.duration(max(seconds, 0.0)) if is_number(seconds) else MISSING
+
+
+def seconds_between(begin: str | None, end: str | None, now: datetime) -> float | None:
+    """From `begin` to `end`, or to now where there is no end yet; None before the beginning."""
+    return None if begin is None else ((_moment(end) if end else now) - _moment(begin)).total_seconds()
+
+
+def took(job: dict[str, Any]) -> str:
+    """How long a job, or an attempt, has run or ran."""
+    ended = job["ended_at"] if "ended_at" in job else job["finished_at"]
+    return duration(seconds_between(job["started_at"], ended, datetime.now(UTC)))
+
+
+def relative(iso: str, now: datetime) -> str:
+    """`just now`, `5 min ago`, `3 h ago`, `2 days ago`."""
+    seconds = (now - _moment(iso)).total_seconds()
+    if seconds < 10:
+        return "just now"
+    for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {unit}{'s' if unit == 'day' and number > 1 else ''} ago"
+    raise AssertionError("at least ten seconds have passed")
+
+
+def ago(iso: str | None) -> str:
+    """`relative` to now."""
+    return MISSING if iso is None else relative(iso, datetime.now(UTC))
+
+
+def exact(iso: str | None) -> str:
+    """`2026-03-01 14:05:09 UTC`."""
+    return MISSING if iso is None else f"{_moment(iso):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clock(iso: str) -> str:
+    """`14:05:09`, in UTC."""
+    return f"{_moment(iso):%H:%M:%S}"
+
+
+def words(name: str) -> str:
+    """`cross_validate` as `cross-validate`, in running text."""
+    return name.replace("_", "-")
+
+
+def reason(name: str | None) -> str:
+    """A failure's reason in plain words."""
+    return REASONS.get(name or "", "The run failed.")
+
+
+def _moment(iso: str) -> datetime:
+    return datetime.fromisoformat(iso).astimezone(UTC)
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (figure, spread, percent, share, count, size, duration, took, ago, exact, clock, words, reason)
+}

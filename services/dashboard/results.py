@@ -1,0 +1,106 @@
+"""A finished job's summary as what its page shows. Whatever is missing from a summary is left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.dashboard.formatting import is_number
+
+MAIN = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "accuracy": "Accuracy"}
+OTHERS = {
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "mcc": "Matthews correlation (MCC)",
+    "cohen_kappa": "Cohen's kappa",
+    "auroc_macro": "AUROC, macro",
+    "auprc_macro": "AUPRC, macro",
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+}
+
+
+@dataclass(frozen=True)
+class MainFigure:
+    """A figure in [0, 1] with its 95 % interval, and what always naming the commonest class reaches."""
+
+    label: str
+    value: float
+    bounds: tuple[float, float] | None
+    constant: float | None
+    folds: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images of one true class that were given one class; `rate` is their share of the row."""
+
+    predicted: str
+    count: int
+    rate: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class ConfusionRow:
+    """All images of one true class."""
+
+    truth: str
+    total: int
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a training's or a cross-validation's page shows of its figures."""
+
+    main: list[MainFigure]
+    others: list[tuple[str, float | None, Mapping[str, Any] | None]]
+    constant_class: str | None
+    confusion: list[ConfusionRow]
+    per_class: list[Mapping[str, Any]]
+    images: int | None
+
+
+def results(summary: Mapping[str, Any]) -> Results:
+    """Of the summary of a training (`figures`) or a cross-validation (`pooled`)."""
+    figures = summary.get("pooled") or summary.get("figures") or {}
+    intervals, means = summary.get("intervals") or {}, summary.get("mean") or {}
+    constant = figures.get("constant_predictor") or {}
+    per_class = figures.get("per_class") or []
+    classes = summary.get("classes") or [row.get("class") for row in per_class]
+    return Results(
+        main=[
+            MainFigure(label, figures[name], _bounds(intervals.get(name)), constant.get(name), means.get(name))
+            for name, label in MAIN.items()
+            if is_number(figures.get(name))
+        ],
+        others=[(label, figures[name], means.get(name)) for name, label in OTHERS.items() if name in figures],
+        constant_class=constant.get("class"),
+        confusion=_confusion(classes, figures.get("confusion_matrix") or []),
+        per_class=per_class,
+        images=figures.get("n"),
+    )
+
+
+def main_figure(summary: Mapping[str, Any]) -> MainFigure | None:
+    """Balanced accuracy, for lists; None where there is none."""
+    return next((figure for figure in results(summary).main if figure.label == MAIN["balanced_accuracy"]), None)
+
+
+def _bounds(interval: Any) -> tuple[float, float] | None:
+    ends = tuple(interval or ())
+    return (ends[0], ends[1]) if len(ends) == 2 and all(is_number(end) for end in ends) else None
+
+
+def _confusion(classes: list[str], matrix: list[list[int]]) -> list[ConfusionRow]:
+    if not matrix or len(classes) != len(matrix):
+        return []
+    return [
+        ConfusionRow(truth, sum(row), [_cell(classes[k], n, sum(row), k == at) for k, n in enumerate(row)])
+        for at, (truth, row) in enumerate(zip(classes, matrix, strict=True))
+    ]
+
+
+def _cell(predicted: str, count: int, total: int, right: bool) -> Cell:
+    return Cell(predicted, count, count / total if total else 0.0, right)

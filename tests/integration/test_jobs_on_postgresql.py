@@ -1,0 +1,174 @@
+"""What the state machine promises when many act at once, on real PostgreSQL; the same on SQLite."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, insert, select
+
+from services import jobs, views
+from services.database import Database
+from services.errors import StaleAttempt
+from services.jobs import Batch, NewArtifact, NewJob, StoredFile
+from services.migration import migrate
+from services.tables import Artifact, Base, Dataset, Job
+from services.tokens import Principal
+
+ADMIN = Principal("ada", "admin")
+THREADS = 12
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'test.db'}" if sqlite else request.getfixturevalue("postgres_url")
+    migrate(url)
+    made = Database(url)
+    with made.write() as session:
+        session.execute(
+            insert(Dataset).values(
+                id="d",
+                name="lesions",
+                format="ham10000",
+                digest="0" * 64,
+                synthetic=True,
+                classes=[],
+                images=1,
+                groups=1,
+                group_unit="lesion",
+                class_counts=[],
+                findings=[],
+                files={},
+                created_by="ada",
+                created_at=0,
+            )
+        )
+    yield made
+    made.close()
+
+
+def new_job(**changes: Any) -> NewJob:
+    values = {"kind": "train", "name": "a job", "spec": {"x": 1}, "dataset_id": "d", "created_by": "ada", **changes}
+    return NewJob(**values)
+
+
+def at_once(functions: list[Callable[[], Any]]) -> list[Any]:
+    """Results of all functions, which start at the same moment."""
+    barrier = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(run, functions))
+
+
+def test_the_migrated_schema_is_that_of_the_code(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_same_submission_many_times_at_once_is_one_job(database: Database) -> None:
+    results = at_once([lambda: jobs.submit(database, new_job(idempotency_key="k"))] * THREADS)
+    assert len({job_id for job_id, _ in results}) == 1
+    assert sum(created for _, created in results) == 1
+
+
+def test_many_workers_at_once_never_get_the_same_job(database: Database) -> None:
+    submitted = {jobs.submit(database, new_job())[0] for _ in range(THREADS // 2)}
+    claims = at_once([lambda n=n: jobs.claim(database, f"w{n}", ["any"], 30) for n in range(THREADS)])  # type: ignore[misc]
+    got = [claim.lease.job_id for claim in claims if claim is not None]
+    # On PostgreSQL a claim that meets a locked row looks past it; none is given twice, and the rest stay claimable.
+    assert len(got) == len(set(got))
+    while (claim := jobs.claim(database, "late", ["any"], 30)) is not None:
+        got.append(claim.lease.job_id)
+    assert sorted(got) == sorted(submitted)
+
+
+def test_the_last_two_children_that_end_at_once_close_their_parent(database: Database) -> None:
+    for _ in range(8):
+        parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=[new_job(), new_job()]))
+        first, second = (jobs.claim(database, "w", ["any"], 30) for _ in range(2))
+        assert first is not None
+        assert second is not None
+        at_once([lambda lease=c.lease: jobs.finish(database, lease, {}, []) for c in (first, second)])  # type: ignore[misc]
+        pooling = jobs.claim(database, "w", ["any"], 30)
+        assert pooling is not None
+        assert pooling.lease.job_id == parent
+        jobs.finish(database, pooling.lease, {}, [])
+
+
+def test_cancelling_a_parent_while_its_children_end_leaves_all_closed(database: Database) -> None:
+    for _ in range(8):
+        parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=[new_job() for _ in range(3)]))
+        claims = [jobs.claim(database, "w", ["any"], 30) for _ in range(3)]
+
+        def end(claim: Any) -> None:
+            jobs.finish(database, claim.lease, {}, [])
+
+        at_once([lambda: jobs.cancel(database, parent), *[lambda c=c: end(c) for c in claims]])  # type: ignore[misc]  # noqa: B023
+        job = views.get_job(database, ADMIN, parent)
+        assert job["state"] in ("cancelled", "running")
+        assert job["children"]["succeeded"] == 3
+        jobs.cancel(database, parent)
+
+
+def test_finish_races_with_expiry_and_exactly_one_wins(database: Database) -> None:
+    for _ in range(10):
+        job_id, _ = jobs.submit(database, new_job())
+        claim = jobs.claim(database, "w", ["any"], -1)
+        assert claim is not None
+        artifact = NewArtifact("a", "text/plain", StoredFile("k", "0" * 64, 1))
+
+        def finish(lease: Any = claim.lease, artifact: Any = artifact) -> bool:
+            try:
+                jobs.finish(database, lease, {"done": 1}, [artifact])
+            except StaleAttempt:
+                return False
+            return True
+
+        finished, expired = at_once([finish, lambda: jobs.expire_leases(database)])
+        job = views.get_job(database, ADMIN, job_id)
+        assert finished != (job_id in expired)
+        assert job["state"] == ("succeeded" if finished else "queued")
+        with database.read() as session:
+            count = session.scalar(select(func.count()).select_from(Artifact).where(Artifact.job_id == job_id))
+        assert count == (1 if finished else 0)
+        jobs.cancel(database, job_id)
+
+
+def test_two_schedulers_expire_each_lease_once(database: Database) -> None:
+    submitted = [jobs.submit(database, new_job())[0] for _ in range(6)]
+    for _ in submitted:
+        jobs.claim(database, "w", ["any"], -1)
+    expired = [job_id for part in at_once([lambda: jobs.expire_leases(database)] * 4) for job_id in part]
+    assert sorted(expired) == sorted(submitted)
+    with database.read() as session:
+        assert set(session.scalars(select(Job.losses))) == {1}
+
+
+def test_leases_follow_the_databases_clock(database: Database) -> None:
+    job_id, _ = jobs.submit(database, new_job())
+    claim = jobs.claim(database, "w", ["any"], 60)
+    assert claim is not None
+    assert jobs.expire_leases(database) == []
+    jobs.renew(database, claim.lease, -1)
+    assert jobs.expire_leases(database) == [job_id]
+
+
+def test_figures_said_twice_replace_themselves(database: Database) -> None:
+    job_id, _ = jobs.submit(database, new_job())
+    claim = jobs.claim(database, "w", ["any"], 60)
+    assert claim is not None
+    for value in (0.5, 0.25):
+        row = {"name": "loss", "step": 1, "epoch": 1, "value": value}
+        jobs.renew(database, claim.lease, 60, Batch(metrics=[row], logs=[("info", "hello")]))
+    assert views.list_metrics(database, ADMIN, job_id)["loss"] == [{"step": 1, "epoch": 1, "value": 0.25}]
+    assert [line["message"] for line in views.list_logs(database, ADMIN, job_id)] == ["hello", "hello"]

@@ -1,0 +1,335 @@
+"""The REST API on SQLite and a folder, through Flask's test client. Redis is absent: submitting works all the same."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert
+
+from services import jobs, tokens
+from services.artifacts import sha256_of
+from services.context import Context
+from services.jobs import NewArtifact, StoredFile
+from services.settings import Settings
+from services.tables import Base, Dataset
+from services.tokens import Role
+from services.web import create_app
+
+CLASSES = ["mel", "nv"]
+
+
+class Api:
+    """The test client with tokens of several people."""
+
+    def __init__(self, client: FlaskClient, context: Context) -> None:
+        self.client, self.context = client, context
+        self.tokens: dict[str, str] = {}
+
+    def person(self, user: str, role: Role = "researcher") -> None:
+        self.tokens[user] = tokens.create(self.context.database, "test", user, role)[1]
+
+    def call(self, method: str, path: str, user: str = "root", **arguments: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.tokens[user]}", **arguments.pop("headers", {})}
+        return self.client.open(f"/api/v1/{path}", method=method, headers=headers, **arguments)
+
+    def submit(self, user: str = "root", **changes: Any) -> Any:
+        body = {"kind": "train", "dataset": "lesions", "spec": {"model": "bgpanet_micro"}, **changes}
+        return self.call("POST", "jobs", user, json=body)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
+    app = create_app(settings)
+    context: Context = app.extensions["bgpanet"]
+    Base.metadata.create_all(context.database.engine)
+    counts = [{"class": name, "images": 60, "groups": 30} for name in CLASSES]
+    with context.database.write() as session:
+        session.execute(
+            insert(Dataset).values(
+                id="d",
+                name="lesions",
+                format="ham10000",
+                digest="0" * 64,
+                synthetic=True,
+                classes=CLASSES,
+                images=120,
+                groups=60,
+                group_unit="lesion",
+                class_counts=counts,
+                findings=[],
+                files={},
+                created_by="root",
+                created_at=0,
+            )
+        )
+    made = Api(app.test_client(), context)
+    made.person("root", "admin")
+    made.person("ada")
+    made.person("bob")
+    made.person("eve", "viewer")
+    yield made
+    context.database.close()
+    context.celery.close()
+
+
+def finished_job(api: Api, user: str, content: bytes = b"hello") -> str:
+    """A training that succeeded with one artifact."""
+    job_id: str = api.submit(user).json["id"]
+    claim = jobs.claim(api.context.database, "w", ["any"], 30)
+    assert claim is not None
+    path = api.context.settings.home / "file"
+    path.write_bytes(content)
+    file = StoredFile(f"jobs/{job_id}/x", sha256_of(path), len(content))
+    api.context.store.put_file(file.key, path, file.sha256)
+    jobs.finish(api.context.database, claim.lease, {"figures": {}}, [NewArtifact("report.json", "text/plain", file)])
+    return job_id
+
+
+# ── Who may ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROUTES = [
+    ("GET", "me"),
+    ("GET", "models"),
+    ("GET", "workers"),
+    ("GET", "tokens"),
+    ("POST", "tokens"),
+    ("DELETE", "tokens/x"),
+    ("GET", "datasets"),
+    ("POST", "datasets"),
+    ("GET", "datasets/d"),
+    ("DELETE", "datasets/d"),
+    ("GET", "jobs"),
+    ("POST", "jobs"),
+    *[("GET", f"jobs/x{part}") for part in ("", "/metrics", "/logs", "/events", "/attempts", "/artifacts")],
+    *[("GET", f"jobs/x{part}") for part in ("/children", "/checkpoints", "/artifacts/a")],
+    ("POST", "jobs/x/cancel"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer nope"}, {"Authorization": "Basic eDp5"}])
+def test_no_route_answers_without_a_valid_token(api: Api, method: str, path: str, header: dict[str, str]) -> None:
+    answer = api.client.open(f"/api/v1/{path}", method=method, headers=header)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.content_type == "application/problem+json"
+
+
+def test_the_list_of_routes_above_is_complete(api: Api) -> None:
+    known = {(method, "/api/v1/" + path.replace("/x", "/ID").replace("/d", "/ID")) for method, path in ROUTES}
+    for rule in api.client.application.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/"):
+            path = rule.rule
+            for name in rule.arguments:
+                path = path.replace(f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID")
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                assert (method, path) in known or path == "/api/v1/models/ID", (method, rule.rule)
+
+
+def test_a_revoked_token_is_worth_nothing(api: Api) -> None:
+    made = api.call("POST", "tokens", json={"name": "n", "user": "zoe"}).json
+    api.tokens["zoe"] = made["token"]
+    assert api.call("GET", "me", "zoe").json == {"user": "zoe", "role": "researcher"}
+    assert api.call("DELETE", f"tokens/{made['id']}").status_code == 204
+    assert api.call("GET", "me", "zoe").status_code == 401
+
+
+@pytest.mark.parametrize("part", ["", "/metrics", "/logs", "/events", "/attempts", "/artifacts", "/children"])
+def test_another_users_job_does_not_exist(api: Api, part: str) -> None:
+    job_id = api.submit("ada").json["id"]
+    assert api.call("GET", f"jobs/{job_id}{part}", "bob").status_code == 404
+    assert api.call("GET", f"jobs/{job_id}{part}", "ada").status_code == 200
+    assert api.call("GET", f"jobs/{job_id}{part}", "root").status_code == 200
+
+
+def test_another_users_job_can_be_neither_cancelled_nor_used_nor_downloaded(api: Api) -> None:
+    job_id = finished_job(api, "ada")
+    assert api.call("POST", f"jobs/{job_id}/cancel", "bob").status_code == 404
+    assert api.call("GET", f"jobs/{job_id}/artifacts/report.json", "bob").status_code == 404
+    assert api.submit("bob", kind="predict", spec={"model": job_id}).status_code == 422
+    assert api.submit("ada", kind="predict", spec={"model": job_id}).status_code == 201
+    assert api.call("GET", "jobs", "bob").json["items"] == []
+
+
+def test_a_viewer_reads_and_changes_nothing(api: Api) -> None:
+    assert api.submit("eve").status_code == 403
+    assert api.call("POST", "jobs/x/cancel", "eve").status_code == 403
+    assert api.call("GET", "jobs", "eve").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "datasets"), ("DELETE", "datasets/d"), ("GET", "tokens"), ("POST", "tokens"), ("DELETE", "tokens/x")],
+)
+def test_only_admins_register_data_and_make_tokens(api: Api, method: str, path: str) -> None:
+    assert api.call(method, path, "ada", json={}).status_code == 403
+
+
+# ── Submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_is_created_with_its_address_and_every_field(api: Api) -> None:
+    answer = api.submit(name="my run", priority=3)
+    job = answer.json
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == f"/api/v1/jobs/{job['id']}"
+    assert api.client.get(answer.headers["Location"], headers={"Authorization": f"Bearer {api.tokens['root']}"}).json
+    expected = (
+        "id kind name state reason error dataset spec priority attempt max_attempts progress summary parent children "
+        "worker created_by created_at started_at finished_at"
+    )
+    assert list(job) == expected.split()
+    assert list(job["progress"]) == ["fraction", "step", "steps", "epoch", "epochs", "eta_seconds", "message"]
+    assert (job["state"], job["name"], job["priority"], job["dataset"]) == ("queued", "my run", 3, "lesions")
+    assert job["spec"]["training"]["epochs"] == 180
+    assert job["created_at"].endswith("Z")
+
+
+def test_the_same_idempotency_key_gives_the_same_job(api: Api) -> None:
+    body = {"kind": "train", "dataset": "lesions", "spec": {"model": "bgpanet_micro"}}
+    first, again = (api.call("POST", "jobs", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json["id"] == again.json["id"]
+    other = {**body, "spec": {"model": "swin_micro"}}
+    assert api.call("POST", "jobs", json=other, headers={"Idempotency-Key": "k"}).status_code == 409
+
+
+def test_every_wrong_field_is_named_at_once(api: Api) -> None:
+    answer = api.submit(dataset="nope", spec={"model": "bgpanett", "training": {"epochs": 0, "speed": 9}})
+    assert answer.status_code == 422
+    assert answer.content_type == "application/problem+json"
+    found = {error["field"] for error in answer.json["errors"]}
+    assert found == {"dataset", "spec.model", "spec.training.epochs", "spec.training.speed"}
+    assert api.call("GET", "jobs").json["items"] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "conquer"},
+        {"state": "succeeded"},
+        {"created_by": "root"},
+        {"priority": 1000},
+        {"priority": "high"},
+        {"spec": []},
+        {"spec": {"data": {"format": "folder", "path": "/etc"}}},
+        {"spec": {"model": {"name": "bgpanet_micro", "weights": "/etc/passwd"}}},
+        {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
+        {"kind": "predict", "spec": {"model": "no-such-job"}},
+        {"name": "a\u0000b"},
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_queued(api: Api, changes: dict[str, Any]) -> None:
+    if "split" in str(changes):
+        changes = {**changes, "spec": {**changes["spec"], "subset": {"max_groups_per_class": 5}}}
+    answer = api.submit(**changes)
+    assert answer.status_code == 422, answer.json
+    assert answer.json["errors"]
+    assert api.call("GET", "jobs").json["items"] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"a": NaN}', b'{"a": 1e309}', b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
+    answer = api.call("POST", "jobs", data=body, content_type="application/json")
+    assert answer.status_code == 422
+    assert answer.content_type == "application/problem+json"
+
+
+def test_a_huge_body_is_refused(api: Api) -> None:
+    body = json.dumps({"name": "x" * 3_000_000})
+    assert api.call("POST", "jobs", data=body, content_type="application/json").status_code == 413
+
+
+def test_a_training_that_has_not_succeeded_cannot_predict(api: Api) -> None:
+    job_id = api.submit().json["id"]
+    answer = api.submit(kind="predict", spec={"model": job_id})
+    assert answer.status_code == 422
+    assert "queued" in answer.json["errors"][0]["detail"]
+
+
+def test_a_cross_validation_has_a_child_for_each_fold(api: Api) -> None:
+    parent = api.submit(kind="cross_validate", spec={"model": "bgpanet_micro", "split": {"folds": 4}}).json
+    children = api.call("GET", f"jobs/{parent['id']}/children").json["items"]
+    assert [child["spec"]["split"]["fold"] for child in children] == [0, 1, 2, 3]
+    assert parent["children"]["queued"] == 4
+    assert all(child["parent"] == parent["id"] for child in children)
+
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_pages_cover_every_job_once_newest_first(api: Api) -> None:
+    made = [api.submit().json["id"] for _ in range(7)]
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = api.call("GET", f"jobs?limit=3{f'&cursor={cursor}' if cursor else ''}").json
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == made[::-1]
+
+
+def test_filters_choose_by_state_kind_data_set_and_name(api: Api) -> None:
+    wanted = api.submit(name="the 50% run").json["id"]
+    other = api.submit(kind="cross_validate", name="another").json["id"]
+    api.call("POST", f"jobs/{other}/cancel")
+    for query in ("state=queued", "kind=train", "q=50%25", "q=THE", "dataset=lesions&kind=train"):
+        assert [job["id"] for job in api.call("GET", f"jobs?{query}").json["items"]] == [wanted], query
+    assert api.call("GET", "jobs?dataset=other").json["items"] == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=501", "color=red", "q=%00"])
+def test_a_wrong_query_is_refused(api: Api, query: str) -> None:
+    assert api.call("GET", f"jobs?{query}").status_code == 422
+
+
+def test_an_artifact_comes_whole_in_parts_and_not_again(api: Api) -> None:
+    job_id = finished_job(api, "root", b"0123456789")
+    path = f"jobs/{job_id}/artifacts/report.json"
+    whole = api.call("GET", path)
+    assert (whole.data, whole.mimetype) == (b"0123456789", "text/plain")
+    assert "attachment" in whole.headers["Content-Disposition"]
+    part = api.call("GET", path, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.data) == (206, b"234")
+    assert api.call("GET", path, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+    assert api.call("GET", f"jobs/{job_id}/artifacts/nope").status_code == 404
+
+
+def test_cancelling_a_waiting_job_ends_it(api: Api) -> None:
+    job_id = api.submit().json["id"]
+    assert api.call("POST", f"jobs/{job_id}/cancel").json["state"] == "cancelled"
+
+
+def test_a_data_set_that_jobs_used_stays(api: Api) -> None:
+    api.submit()
+    assert api.call("DELETE", "datasets/lesions").status_code == 409
+    assert api.call("GET", "datasets/lesions").json["images"] == 120
+
+
+def test_registering_a_folder_that_is_none_tells_why(api: Api, tmp_path: Path) -> None:
+    body = {"name": "x", "format": "ham10000", "path": str(tmp_path / "none")}
+    answer = api.call("POST", "datasets", json=body)
+    assert answer.status_code == 422
+    assert answer.json["errors"]
+
+
+@pytest.mark.parametrize("path", ["nope", "jobs/x", "datasets/x", "models/x"])
+def test_what_does_not_exist_is_a_problem_document(api: Api, path: str) -> None:
+    answer = api.call("GET", path)
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+def test_a_wrong_method_is_a_problem_document(api: Api) -> None:
+    assert api.call("PUT", "jobs").status_code == 405
+
+
+def test_health_tells_what_is_missing(api: Api) -> None:
+    assert api.client.get("/healthz").json == {"status": "ok"}
+    ready = api.client.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json["checks"]["database"] == "ok"
+    assert ready.json["checks"]["redis"] != "ok"
