@@ -1,5 +1,6 @@
 """Figures, times and sizes as a person reads them. What is missing is a dash."""
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -120,11 +121,16 @@ def reason(name: str | None) -> str:
     return REASONS.get(name or "", "The run failed.")
 
 
+def pretty(value: object) -> str:
+    """Plain data as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def _moment(iso: str) -> datetime:
     return datetime.fromisoformat(iso).astimezone(UTC)
 
 
 FILTERS: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (figure, spread, percent, share, count, size, duration, took, ago, exact, clock, words, reason)
+    for function in (figure, spread, percent, share, count, size, duration, took, ago, exact, clock, words, reason, pretty)
 }

@@ -1,0 +1,1 @@
+"""Data: readers, index, splits, decoded pixels, augmentation, batches, and a drawn lesion set."""

@@ -1,0 +1,30 @@
+"""Readers: one module a format. Adding one is a module with `read(path, progress)` and a line below."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bgpanet.data.index import Index
+from bgpanet.data.pack import read_pack
+from bgpanet.data.readers import folder, ham10000
+from bgpanet.errors import InvalidInput
+
+Progress = Callable[[int, int], None]
+
+READERS: dict[str, Callable[[Path, Progress | None], Index]] = {
+    "ham10000": ham10000.read,
+    "folder": folder.read,
+    "packed": read_pack,
+}
+
+
+def read(format: str, path: Path, progress: Progress | None = None) -> Index:
+    """The index of the data in a folder. `progress` is called with images done and in all.
+
+    Raises:
+        InvalidInput: unknown format, or data that can't be used; with every problem.
+    """
+    if format not in READERS:
+        raise InvalidInput.one("format", f"unknown format {format!r}; known: {', '.join(READERS)}")
+    if not path.is_dir():
+        raise InvalidInput.one("path", f"{path} is no folder that can be seen here")
+    return READERS[format](path, progress)

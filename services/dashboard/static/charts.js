@@ -1,0 +1,80 @@
+// Draws a job's curves with plotly, in the page's own colours, and again when there are new figures.
+"use strict";
+(() => {
+  const EVERY_MS = 4000;
+  const place = document.getElementById("curves");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let charts = [], drawnAt = 0, asking = false;
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  function trace(line, position) {
+    return {
+      name: line.name, x: line.x, y: line.y, type: "scatter", mode: line.per_epoch ? "lines+markers" : "lines",
+      line: { width: line.per_epoch ? 2 : 1.5, color: colour(`--series-${position % 6 + 1}`) },
+      marker: { size: line.x.length > 60 ? 3 : 5 },
+      hovertemplate: "step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+    };
+  }
+
+  function layout(chart) {
+    const axis = { gridcolor: colour("--line"), zeroline: false, linecolor: colour("--line"), automargin: true };
+    const kept = chart.kept_step === null ? [] : [{
+      type: "line", x0: chart.kept_step, x1: chart.kept_step, yref: "paper", y0: 0, y1: 1,
+      line: { color: colour("--muted"), width: 1, dash: "dot" }, label: { text: "kept", textposition: "end", textangle: 0,
+        xanchor: "right", font: { size: 11, color: colour("--muted") } },
+    }];
+    return {
+      autosize: true, height: 240, margin: { l: 48, r: 12, t: 8, b: 32 }, shapes: kept, hovermode: "x unified",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "inherit", size: 12, color: colour("--text") },
+      hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--text") } },
+      showlegend: chart.lines.length > 1, legend: { orientation: "h", y: -0.18, x: 0 },
+      xaxis: { ...axis, tickformat: ",d" },
+      yaxis: { ...axis, exponentformat: "power", rangemode: chart.id === "accuracy" ? "normal" : "tozero" },
+    };
+  }
+
+  function figureOf(chart) {
+    const known = document.getElementById(`chart-${chart.id}`);
+    if (known) return known;
+    const figure = document.createElement("figure");
+    figure.id = `chart-${chart.id}`;
+    figure.innerHTML = '<h3></h3><div class="plot" role="img"></div><figcaption class="muted"></figcaption>';
+    figure.querySelector("h3").textContent = chart.title;
+    place.append(figure);
+    return figure;
+  }
+
+  function draw() {
+    if (charts.length) place.querySelector(":scope > p")?.remove();
+    for (const chart of charts) {
+      const figure = figureOf(chart), plot = figure.querySelector(".plot");
+      figure.querySelector("figcaption").textContent = chart.note;
+      plot.setAttribute("aria-label", `${chart.title}. ${chart.note}`);
+      const options = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
+      Plotly.react(plot, chart.lines.map(trace), layout(chart), options);
+    }
+  }
+
+  async function refresh() {
+    if (asking) return;
+    asking = true;
+    try {
+      const response = await fetch(place.dataset.url);
+      if (response.ok && !response.redirected) {
+        charts = await response.json();
+        draw();
+      }
+    } catch { /* the next round tries again */ }
+    drawnAt = Date.now();
+    asking = false;
+  }
+
+  document.addEventListener("live", () => {
+    const ended = document.querySelector("[data-live][data-active]") === null;
+    if (ended || Date.now() - drawnAt >= EVERY_MS) refresh();
+  });
+  dark.addEventListener("change", draw);
+  refresh();
+})();

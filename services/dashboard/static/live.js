@@ -1,0 +1,132 @@
+// Keeps a page up to date: asks for its live regions every two seconds and changes in place what differs, so that
+// focus, scrolling and open details stay. Rests while nothing runs or nobody looks.
+"use strict";
+(() => {
+  const EVERY_MS = 2000, MOST_WAIT_MS = 30000, MOST_LINES = 2000;
+  const announcer = document.getElementById("announcer");
+  let timer = null, asking = false, failures = 0;
+
+  const isActive = () => document.querySelector("[data-live][data-active]") !== null;
+
+  async function ask(address) {
+    const response = await fetch(address, { headers: { "X-Live": "1" } });
+    if (response.redirected) location.reload();  // the session has ended: the server sends us to sign in
+    if (response.redirected || !response.ok) throw new Error(`HTTP ${response.status}`);
+    const holder = document.createElement("template");
+    holder.innerHTML = await response.text();
+    return holder.content;
+  }
+
+  // Makes `old` like `fresh`. Elements with an id are the same thing before and after; others are matched in order.
+  function morph(old, fresh) {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      old.data = fresh.data;
+      return;
+    }
+    for (const { name } of [...old.attributes]) {
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    const kept = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
+    const known = new Map();
+    for (const child of [...old.children]) {
+      if (!child.id) continue;
+      if (kept.has(child.id)) known.set(child.id, child);
+      else child.remove();
+    }
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      const same = known.get(next.id);
+      if (same) {
+        while (at && at !== same && !at.id) at = dropped(at);
+        if (at === same) at = at.nextSibling;
+        else old.insertBefore(same, at);
+        morph(same, next);
+      } else if (at && !at.id && !next.id && at.nodeName === next.nodeName) {
+        const changed = at;
+        at = at.nextSibling;
+        morph(changed, next);
+      } else old.insertBefore(next, at);
+    }
+    while (at) at = dropped(at);
+  }
+
+  function dropped(node) {
+    const next = node.nextSibling;
+    node.remove();
+    return next;
+  }
+
+  function states() {
+    return new Map([...document.querySelectorAll("[data-job]")].map((row) => [row.id, row.dataset]
+      ).map(([id, { job, state }]) => [id, { job, state }]));
+  }
+
+  function announce(before) {
+    const news = [...states()].filter(([id, now]) => before.has(id) && before.get(id).state !== now.state);
+    if (news.length) announcer.textContent = news.map(([, now]) => `${now.job}: ${now.state}`).join("; ");
+  }
+
+  async function refresh() {
+    const before = states(), page = await ask(location.href);
+    for (const region of page.querySelectorAll("[data-live]")) {
+      const old = document.getElementById(region.id);
+      if (old) morph(old, region);
+    }
+    const titled = document.querySelector("[data-title]");
+    if (titled) document.title = titled.dataset.title;
+    announce(before);
+    document.dispatchEvent(new Event("live"));
+  }
+
+  // Appends the lines that are new; stays at the end if the reader is there.
+  async function follow(log) {
+    const box = log.parentElement;
+    for (let more = true; more;) {
+      const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
+      const after = log.lastElementChild?.dataset.id ?? 0;
+      const lines = [...(await ask(`${log.dataset.log}?after=${after}`)).children];
+      log.append(...lines);
+      while (log.children.length > MOST_LINES) log.firstElementChild.remove();
+      if (atEnd) box.scrollTop = box.scrollHeight;
+      more = lines.length >= 500;
+    }
+  }
+
+  function age() {
+    for (const time of document.querySelectorAll("time[data-ago]")) {
+      const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+      const [length, unit] = [[86400, "day"], [3600, "h"], [60, "min"], [1, "s"]].find(([n]) => seconds >= n) ?? [1, "s"];
+      const number = Math.floor(seconds / length);
+      time.textContent = seconds < 10 ? "just now" : `${number} ${unit}${unit === "day" && number > 1 ? "s" : ""} ago`;
+    }
+  }
+
+  async function tick() {
+    clearTimeout(timer);
+    if (asking || document.hidden) return;
+    asking = true;
+    try {
+      await refresh();
+      for (const log of document.querySelectorAll("[data-log]")) await follow(log);
+      if (failures) announcer.textContent = "Up to date again";
+      failures = 0;
+    } catch {
+      if (!failures) announcer.textContent = "The server does not answer; trying again";
+      failures += 1;
+    }
+    document.body.classList.toggle("stale", failures > 0);
+    asking = false;
+    if (isActive() || failures) timer = setTimeout(tick, Math.min(EVERY_MS * 2 ** failures, MOST_WAIT_MS));
+  }
+
+  for (const log of document.querySelectorAll("[data-log]")) log.parentElement.scrollTop = log.parentElement.scrollHeight;
+  if (document.querySelector("[data-live]")) {
+    document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : tick());
+    if (isActive()) timer = setTimeout(tick, EVERY_MS);
+  }
+  setInterval(() => { if (!isActive() || document.hidden) age(); }, 15000);
+})();
