@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from bgpanet.bundles import CARD, WEIGHTS, ModelCard, save_bundle
+from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import PixelCache, open_pixels
 from bgpanet.data.readers import read
@@ -33,7 +34,6 @@ from bgpanet.models import build_model
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
-from bgpanet.training.device import Compute, choose_compute
 from bgpanet.training.fit import Fitted, Task, fit, steps_per_epoch
 
 REPORT = "report.json"

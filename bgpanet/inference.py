@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from bgpanet.compute import Compute
 from bgpanet.data.augmentation import normalise
 from bgpanet.data.batches import batches
 from bgpanet.errors import OutOfMemory
-from bgpanet.training.device import Compute
 
 
 def infer_logits(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bgpanet.bundles import load_bundle
+from bgpanet.compute import choose_compute
 from bgpanet.data.pixels import open_pixels
 from bgpanet.errors import Interrupted
 from bgpanet.evaluation.predictions import PredictionTable
@@ -13,7 +14,6 @@ from bgpanet.events import Log, Progress, Result
 from bgpanet.experiment import Workplace, read_data
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.specs import PredictSpec
-from bgpanet.training.device import choose_compute
 
 
 def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:

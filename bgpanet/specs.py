@@ -6,6 +6,7 @@ Every problem of a spec is told at once, as `InvalidInput`. Defaults are the art
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -248,10 +249,24 @@ def _sentence(kind: str, message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML whose numbers are those of JSON too: `1e-3` is a number, which YAML 1.1 takes for text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain data that a YAML or JSON text stands for. Raises yaml.YAMLError."""
+    return yaml.load(text, _Yaml)  # noqa: S506 - a safe loader
+
+
 def read_spec(kind: str, path: Path) -> AnySpec:
     """The spec in a YAML or JSON file. Raises InvalidInput."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput.one(str(path), f"cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

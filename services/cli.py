@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bgpanet.errors import BGPANetError
+from bgpanet.specs import parse_yaml
 from bgpanet.text import figures_line
 from services.client import ApiError, Client, JobFailed, JobHandle
 from services.errors import ServiceError
@@ -283,7 +284,7 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
     spec: dict[str, Any] = {}
     if file is not None:
         try:
-            spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+            spec = parse_yaml(file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             _stop(f"{file}: {error}", USAGE)
         if not isinstance(spec, dict):
@@ -304,7 +305,7 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
             if not isinstance(inner, dict):
                 _stop(f"--set {assignment}: {parent} is no group of fields", USAGE)
             place = inner
-        place[last] = yaml.safe_load(text)
+        place[last] = parse_yaml(text)
     return spec
 
 

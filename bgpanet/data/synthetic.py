@@ -226,7 +226,7 @@ def _spot(x: np.ndarray, y: np.ndarray, reach: float, size: float, rng: np.rando
 
 
 def _over(image: Image3, colour: np.ndarray, opacity: np.ndarray) -> Image3:
-    return image + (colour - image) * opacity.clip(0, 1)[..., None]
+    return np.asarray(image + (colour - image) * opacity.clip(0, 1)[..., None])
 
 
 def _hairs(image: Image3, count: int, rng: np.random.Generator) -> Image3:

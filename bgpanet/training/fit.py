@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bgpanet.compute import Compute
 from bgpanet.data.augmentation import augment
 from bgpanet.data.batches import batches, epoch_order
 from bgpanet.errors import CheckpointError, Interrupted, NonFiniteLoss, OutOfMemory
@@ -25,7 +26,6 @@ from bgpanet.inference import cross_entropy, infer_logits, softmax
 from bgpanet.losses import DualTailedLoss
 from bgpanet.specs import AugmentationSpec, TrainingSpec
 from bgpanet.training.checkpoints import Snapshot, newest_valid, save_checkpoint
-from bgpanet.training.device import Compute
 from bgpanet.training.schedule import learning_rate
 
 MAX_POINTS = 2000  # of a curve over steps; more can't be seen

@@ -20,7 +20,7 @@ def plotly_address() -> str:
 def plotly(version: str) -> Response:
     if version != importlib.metadata.version("plotly"):
         abort(404, "another version of plotly is installed")
-    zipped = "gzip" in request.accept_encodings
+    zipped = request.accept_encodings.quality("gzip") > 0
     response = Response(_script(zipped), mimetype="text/javascript")
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.headers["Vary"] = "Accept-Encoding"

@@ -1,7 +1,7 @@
 """A job's curves over the optimizer step, as plain JSON that `static/charts.js` hands to plotly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.dashboard.formatting import is_number
@@ -56,20 +56,20 @@ def training_charts(series: Series, kept_step: int | None = None) -> list[Chart]
             ],
         ),
     ]
-    return [Chart(c.id, c.title, c.lines, c.note, kept_step) for c in drawn if c.lines]
+    return [replace(chart, kept_step=kept_step) for chart in drawn if chart.lines]
 
 
 def fold_charts(folds: Mapping[str, Series]) -> list[Chart]:
     """The curves of a cross-validation: validation figures of every fold, by the fold's name."""
     wanted = (
         ("accuracy", "Balanced accuracy, validation, by fold", "validation_balanced_accuracy", max),
-        ("loss", "Validation loss, by fold", "validation_loss", min),
+        ("loss", "Loss, validation, by fold", "validation_loss", min),
     )
     drawn = [
-        _chart(id, title, [(fold, series.get(name), True) for fold, series in folds.items()], best=best)
+        (_chart(id, title, [(fold, series.get(name), True) for fold, series in folds.items()]), best)
         for id, title, name, best in wanted
     ]
-    return [chart for chart in drawn if chart.lines]
+    return [replace(chart, note=_note_of_folds(chart.lines, best)) for chart, best in drawn if chart.lines]
 
 
 def _chart(
@@ -102,3 +102,9 @@ def _note(line: Line, best: Any) -> str:
         value, step = best(known, key=lambda pair: pair[0])
         text += f", best {value:.4g} at step {step}"
     return text
+
+
+def _note_of_folds(lines: Sequence[Line], best: Any) -> str:
+    values = [[y for y in line.y if y is not None] for line in lines]
+    ends = sorted(best(of_fold) for of_fold in values if of_fold)
+    return f"best of each fold: {ends[0]:.4g} to {ends[-1]:.4g}" if ends else "no finite value"

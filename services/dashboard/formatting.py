@@ -132,5 +132,20 @@ def _moment(iso: str) -> datetime:
 
 FILTERS: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (figure, spread, percent, share, count, size, duration, took, ago, exact, clock, words, reason, pretty)
+    for function in (
+        figure,
+        spread,
+        percent,
+        share,
+        count,
+        size,
+        duration,
+        took,
+        ago,
+        exact,
+        clock,
+        words,
+        reason,
+        pretty,
+    )
 }

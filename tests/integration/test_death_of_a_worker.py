@@ -64,7 +64,8 @@ def ended(made: Cluster, job_id: str) -> dict[str, Any]:
         return job if job["state"] in TERMINAL else None
 
     job = made.until(seen, f"job {job_id} ends")
-    assert job["state"] == "succeeded", (job, made.logs())
+    lines = "\n".join(line["message"] for line in views.list_logs(made.context.database, ADMIN, job_id))
+    assert job["state"] == "succeeded", f"{job['reason']}: {job['error']}\n{lines}\n{made.logs()}"
     return job
 
 

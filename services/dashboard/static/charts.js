@@ -25,7 +25,7 @@
         xanchor: "right", font: { size: 11, color: colour("--muted") } },
     }];
     return {
-      autosize: true, height: 240, margin: { l: 48, r: 12, t: 8, b: 32 }, shapes: kept, hovermode: "x unified",
+      autosize: true, height: 240, margin: { l: 48, r: 12, t: 18, b: 32 }, shapes: kept, hovermode: "x unified",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "inherit", size: 12, color: colour("--text") },
       hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--text") } },
@@ -48,6 +48,7 @@
 
   function draw() {
     if (charts.length) place.querySelector(":scope > p")?.remove();
+    charts.forEach(figureOf);  // all of them first: their number decides how wide each is
     for (const chart of charts) {
       const figure = figureOf(chart), plot = figure.querySelector(".plot");
       figure.querySelector("figcaption").textContent = chart.note;

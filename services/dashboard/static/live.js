@@ -17,13 +17,17 @@
     return holder.content;
   }
 
+  // Removes a node. Returns the one that stood after it.
+  function without(node) {
+    const next = node.nextSibling;
+    node.remove();
+    return next;
+  }
+
   // Makes `old` like `fresh`. Elements with an id are the same thing before and after; others are matched in order.
   function morph(old, fresh) {
     if (old.isEqualNode(fresh)) return;
-    if (old.nodeType !== Node.ELEMENT_NODE) {
-      old.data = fresh.data;
-      return;
-    }
+    if (old.nodeType !== Node.ELEMENT_NODE) return void (old.data = fresh.data);
     for (const { name } of [...old.attributes]) {
       if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
     }
@@ -41,7 +45,7 @@
     for (const next of [...fresh.childNodes]) {
       const same = known.get(next.id);
       if (same) {
-        while (at && at !== same && !at.id) at = dropped(at);
+        while (at && at !== same && !at.id) at = without(at);
         if (at === same) at = at.nextSibling;
         else old.insertBefore(same, at);
         morph(same, next);
@@ -51,18 +55,11 @@
         morph(changed, next);
       } else old.insertBefore(next, at);
     }
-    while (at) at = dropped(at);
-  }
-
-  function dropped(node) {
-    const next = node.nextSibling;
-    node.remove();
-    return next;
+    while (at) at = without(at);
   }
 
   function states() {
-    return new Map([...document.querySelectorAll("[data-job]")].map((row) => [row.id, row.dataset]
-      ).map(([id, { job, state }]) => [id, { job, state }]));
+    return new Map([...document.querySelectorAll("[data-job]")].map((row) => [row.id, { ...row.dataset }]));
   }
 
   function announce(before) {
@@ -96,15 +93,6 @@
     }
   }
 
-  function age() {
-    for (const time of document.querySelectorAll("time[data-ago]")) {
-      const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
-      const [length, unit] = [[86400, "day"], [3600, "h"], [60, "min"], [1, "s"]].find(([n]) => seconds >= n) ?? [1, "s"];
-      const number = Math.floor(seconds / length);
-      time.textContent = seconds < 10 ? "just now" : `${number} ${unit}${unit === "day" && number > 1 ? "s" : ""} ago`;
-    }
-  }
-
   async function tick() {
     clearTimeout(timer);
     if (asking || document.hidden) return;
@@ -128,5 +116,4 @@
     document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : tick());
     if (isActive()) timer = setTimeout(tick, EVERY_MS);
   }
-  setInterval(() => { if (!isActive() || document.hidden) age(); }, 15000);
 })();

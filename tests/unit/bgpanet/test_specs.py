@@ -98,6 +98,15 @@ def test_a_file_that_holds_no_spec_is_refused_with_its_name(tmp_path: Path, text
     assert "spec.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize("number", ["1e-3", "0.001", "1.0e-3", "1E-3"])
+def test_a_number_in_a_file_may_be_written_in_every_way(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"training: {{learning_rate: {number}}}\n")
+    spec = read_spec("train", path)
+    assert isinstance(spec, TrainSpec)
+    assert spec.training.learning_rate == 0.001
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_spec("train", tmp_path / "none.yaml")
