@@ -20,7 +20,7 @@ from services.settings import Settings
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, ready for gunicorn: `services.web:create_app()`."""
     settings = settings or Settings.load()
-    app = Flask("services", static_folder=None, template_folder=None)
+    app = Flask(__name__, static_folder=None, template_folder=None)
     app.extensions["bgpanet"] = Context(settings)
     app.config.update(
         SECRET_KEY=_secret_key(settings.home / "session.key"),
