@@ -80,12 +80,18 @@ def test_the_list_follows_a_jobs_progress_and_keeps_focus_and_page(site: Site, v
 def test_nobody_asks_again_when_nothing_runs(site: Site, visitor: Visit) -> None:
     visitor.sign_in(site, site.admin)
     page = visitor.page
-    page.goto(f"{site.url}/jobs/{site.ids['succeeded']}")
-    expect(page.locator("#curves .main-svg").first).to_be_attached()
-    page.wait_for_load_state("networkidle")
-    visitor.requests.clear()
-    page.wait_for_timeout(3000)
-    assert visitor.requests == []
+    page.goto(f"{site.url}/jobs/{site.ids['running']}")
+    jobs.finish(site.made.context.database, Lease(site.ids["running"], 1), {}, [])
+    expect(page.locator("#head .badge").first).to_have_text("succeeded")
+    for address in (page.url, f"{site.url}/jobs/{site.ids['succeeded']}"):
+        if page.url != address:
+            page.goto(address)
+        expect(page.locator("#curves .main-svg").first).to_be_attached()
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(500)
+        visitor.requests.clear()
+        page.wait_for_timeout(3000)
+        assert visitor.requests == [], address
 
 
 def test_a_running_jobs_page_follows_progress_log_curves_and_end(site: Site, visitor: Visit) -> None:
@@ -117,7 +123,7 @@ def test_curves_and_confusion_matrix_are_drawn(site: Site, visitor: Visit) -> No
         paths = page.locator(f"#chart-{chart} .scatterlayer path.js-line")
         expect(paths).to_have_count(lines)
         for path in paths.all():
-            assert len(path.get_attribute("d") or "") > 50
+            assert re.fullmatch(r"M[\d.,-]+([LHV][\d.,-]+)+", path.get_attribute("d") or "")
     widths = page.locator("#curves .plot").evaluate_all(
         "plots => plots.map(p => [p.clientWidth, p.querySelector('.main-svg').clientWidth])"
     )
@@ -198,7 +204,7 @@ CONTRAST = """() => {
     const ground = behind(element), text = solid(getComputedStyle(element).color, ground);
     const [low, high] = [light(text), light(ground)].sort((a, b) => a - b);
     const ratio = (high + 0.05) / (low + 0.05);
-    if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}`);
+    if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${element.tagName}.${element.className} ${element.innerText}`);
   }
   return [faint, light(behind(document.body))];
 }"""
@@ -209,6 +215,7 @@ def test_text_is_readable_by_day_and_by_night(site: Site, browser: Browser, sche
     """Contrast of all text is at least 4.5 to 1 (WCAG 2.2, 1.4.3), and the dark page is dark."""
     with visit(browser, "dark" if scheme == "dark" else "light") as visitor:
         visitor.sign_in(site, site.admin)
+        visitor.page.route("**/vendor/*", lambda route: route.fulfill(body=""))  # text in curves is not looked at
         for address in _all_pages(site):
             visitor.page.goto(address)
             faint, page_light = visitor.page.evaluate(CONTRAST)
