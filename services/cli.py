@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
@@ -71,7 +71,7 @@ def _show(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _table(rows: list[Mapping[str, Any]], columns: Mapping[str, Callable[[Mapping[str, Any]], object]]) -> None:
+def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Callable[[Mapping[str, Any]], object]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name)

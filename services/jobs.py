@@ -188,7 +188,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
 # ── Claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def waiting(resource_classes: Sequence[str]) -> Select[tuple[str]]:
+def waiting(resource_classes: Sequence[str]) -> Select[str]:
     """The ids of the jobs that a worker may claim, the best first: priority, fair share among users, then age."""
     other = aliased(Job)
     running_of_owner = (

@@ -43,6 +43,8 @@ def make_app(settings: Settings) -> Celery:
             "socket_timeout": 10,
             "health_check_interval": 10,
             "socket_keepalive": True,
+            "max_retries": 1,
+            "interval_start": 0,
         },
     )
     return app

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session
 
 from services.database import Database, now_ms
@@ -74,7 +74,7 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs, newest first; without a parent in the filter only those that have none."""
-    query = _visible(select(Job, Dataset.name).join(Dataset), principal)
+    query = select(Job, Dataset.name).join(Dataset).where(_visible(principal))
     query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
     if wanted.state:
         query = query.where(Job.state == wanted.state)
@@ -97,7 +97,7 @@ def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, 
     """One job. Raises NotFound."""
     with database.read() as session:
         row = session.execute(
-            _visible(select(Job, Dataset.name).join(Dataset), principal).where(Job.id == job_id)
+            select(Job, Dataset.name).join(Dataset).where(_visible(principal), Job.id == job_id)
         ).first()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
@@ -222,14 +222,14 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
 
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
-    query = _visible(select(Job.state, func.count()), principal).where(Job.parent_id.is_(None)).group_by(Job.state)
+    query = select(Job.state, func.count()).where(_visible(principal), Job.parent_id.is_(None)).group_by(Job.state)
     with database.read() as session:
         found = {state: count for state, count in session.execute(query)}
     return {state: found.get(state, 0) for state in CHILD_STATES}
 
 
-def _visible(query: Select[Any], principal: Principal) -> Select[Any]:
-    return query if principal.is_admin else query.where(Job.created_by == principal.user)
+def _visible(principal: Principal) -> ColumnElement[bool]:
+    return true() if principal.is_admin else Job.created_by == principal.user
 
 
 def _render(session: Session, rows: Sequence[tuple[Job, str]]) -> list[dict[str, Any]]:

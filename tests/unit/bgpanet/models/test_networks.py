@@ -43,7 +43,7 @@ def micro(**options: Any) -> BGPANet:
 @pytest.mark.parametrize("variant", COSTS, ids=str)
 def test_parameters_and_products_are_those_of_the_table_at_224(variant: tuple[str, str | None, float | None]) -> None:
     name, placement, ratio = variant
-    options = {} if placement is None else {"placement": placement, "embedding_ratio": ratio}
+    options: dict[str, Any] = {} if placement is None else {"placement": placement, "embedding_ratio": ratio}
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         model = build_model(name, 7, **options).eval()
         model(torch.empty(1, 3, 224, 224))
@@ -66,7 +66,8 @@ def test_every_model_of_the_catalogue_is_what_the_catalogue_says(name: str) -> N
 @pytest.mark.parametrize("placement", ["stage", "block"])
 def test_every_parameter_gets_a_gradient(placement: str) -> None:
     model = micro(placement=placement)
-    nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3])).backward()
+    loss: torch.Tensor = nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3]))
+    loss.backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -87,10 +88,10 @@ def test_24_blocks_in_a_row_keep_the_norms_of_output_and_gradient() -> None:
     norms: dict[str, float] = {}
     for name, net in (("bgpa", model.eval()), ("swin", plain.eval())):
         seen: list[torch.Tensor] = []
-        net.norm.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))  # type: ignore[union-attr,misc]
+        net.norm.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))  # type: ignore[union-attr]
         net(torch.randn(1, 3, 64, 64)).square().sum().backward()
         first: Any = net.features[0][0].weight.grad  # type: ignore[index,union-attr]
-        norms[f"{name} output"], norms[f"{name} gradient"] = float(seen[0].norm()), float(first.norm())
+        norms[f"{name} output"], norms[f"{name} gradient"] = seen[0].norm().item(), first.norm().item()
     assert 0.05 < norms["bgpa output"] / norms["swin output"] < 20
     assert 0.01 < norms["bgpa gradient"] / norms["swin gradient"] < 100
 
@@ -107,7 +108,7 @@ def test_a_batch_that_can_be_learned_is_learned() -> None:
     for _ in range(40):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert float(loss.detach()) < 0.2
 

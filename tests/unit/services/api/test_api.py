@@ -33,7 +33,7 @@ class Api:
 
     def call(self, method: str, path: str, user: str = "root", **arguments: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.tokens[user]}", **arguments.pop("headers", {})}
-        return self.client.open(f"/api/v1/{path}", method=method, headers=headers, **arguments)
+        return self.client.open(f"/api/v1/{path}", method=method, headers=headers, buffered=True, **arguments)
 
     def submit(self, user: str = "root", **changes: Any) -> Any:
         body = {"kind": "train", "dataset": "lesions", "spec": {"model": "bgpanet_micro"}, **changes}
@@ -265,7 +265,7 @@ def test_a_cross_validation_has_a_child_for_each_fold(api: Api) -> None:
 def test_pages_cover_every_job_once_newest_first(api: Api) -> None:
     made = [api.submit().json["id"] for _ in range(7)]
     seen: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         page = api.call("GET", f"jobs?limit=3{f'&cursor={cursor}' if cursor else ''}").json
         seen += [job["id"] for job in page["items"]]
@@ -275,7 +275,7 @@ def test_pages_cover_every_job_once_newest_first(api: Api) -> None:
 
 def test_filters_choose_by_state_kind_data_set_and_name(api: Api) -> None:
     wanted = api.submit(name="the 50% run").json["id"]
-    other = api.submit(kind="cross_validate", name="another").json["id"]
+    other = api.submit(kind="cross_validate", name="second").json["id"]
     api.call("POST", f"jobs/{other}/cancel")
     for query in ("state=queued", "kind=train", "q=50%25", "q=THE", "dataset=lesions&kind=train"):
         assert [job["id"] for job in api.call("GET", f"jobs?{query}").json["items"]] == [wanted], query
@@ -331,5 +331,6 @@ def test_health_tells_what_is_missing(api: Api) -> None:
     assert api.client.get("/healthz").json == {"status": "ok"}
     ready = api.client.get("/readyz")
     assert ready.status_code == 503
-    assert ready.json["checks"]["database"] == "ok"
-    assert ready.json["checks"]["redis"] != "ok"
+    checks = ready.get_json()["checks"]
+    assert checks["database"] == "ok"
+    assert checks["redis"] != "ok"
