@@ -10,8 +10,8 @@ _lock = threading.Lock()
 
 
 def new_id() -> str:
-    """A fresh UUIDv7: 48 bits of Unix milliseconds, then 74 random bits; larger than every earlier one of the process."""
-    global _last  # ids of one process ascend also within a millisecond
+    """A fresh UUIDv7: 48 bits of Unix milliseconds, then 74 random bits; ascending within a process."""
+    global _last
     fresh = (time.time_ns() // 1_000_000) << 74 | int.from_bytes(os.urandom(10), "big") >> 6
     with _lock:
         _last = value = max(fresh, _last + 1)
