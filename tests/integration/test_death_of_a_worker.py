@@ -48,7 +48,7 @@ def running(
         yield made
 
 
-def submit(made: Cluster, epochs: int = 6) -> str:
+def submit(made: Cluster, epochs: int = 24) -> str:
     spec = tiny_spec(epochs, checkpoint_seconds=0)
     job, _ = submission.submit(made.context, ADMIN, Request(kind="train", dataset="lesions", spec=spec))
     return str(job["id"])
