@@ -1,0 +1,284 @@
+"""A training and a cross-validation from the spec to the report, on drawn lesions."""
+
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bgpanet.bundles import load_bundle
+from bgpanet.compute import Compute
+from bgpanet.data.index import Index
+from bgpanet.data.pixels import open_pixels
+from bgpanet.data.readers.ham10000 import METADATA
+from bgpanet.errors import Interrupted, InvalidInput
+from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.events import ArtifactWritten, Event, Progress, Result
+from bgpanet.experiment import Workplace, cross_validate, train
+from bgpanet.inference import infer_logits, softmax
+from bgpanet.prediction import predict
+from bgpanet.specs import CrossValidateSpec, PredictSpec, TrainSpec, parse_spec
+
+FILES = ["model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json"]
+
+
+def spec(kind: str, data: Path, **changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "data": {"format": "ham10000", "path": str(data)},
+        "model": "bgpanet_micro",
+        "image_size": 32,
+        "split": {"folds": 2, "validation_folds": 2},
+        "training": {"epochs": 2, "batch_size": 4, "learning_rate": 0.001, "precision": "fp32"},
+    }
+    return parse_spec(kind, {**values, **changes})
+
+
+def train_spec(data: Path, **changes: Any) -> TrainSpec:
+    made: TrainSpec = spec("train", data, **changes)
+    return made
+
+
+class Place:
+    """A workplace that keeps what is said."""
+
+    def __init__(self, output: Path, cache: Path, stop_after: int | None = None) -> None:
+        self.said: list[Event] = []
+        self.questions, self.stop_after = 0, stop_after
+        self.work = Workplace(output, cache, self.said.append, self._stop, threads=1)
+
+    def _stop(self) -> bool:
+        self.questions += 1
+        return self.stop_after is not None and self.questions > self.stop_after
+
+    def artifacts(self) -> list[str]:
+        return sorted(event.name for event in self.said if isinstance(event, ArtifactWritten))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(lesions: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Place]:
+    output = tmp_path_factory.mktemp("trained")
+    place = Place(output, cache)
+    return output, train(train_spec(lesions), place.work), place
+
+
+@pytest.fixture(scope="module")
+def crossed(lesions: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Place]:
+    output = tmp_path_factory.mktemp("crossed")
+    place = Place(output, cache)
+    return output, cross_validate(spec("cross_validate", lesions), place.work), place
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Digests of what a run is judged by. A report names its host, so it is compared by its summary."""
+    names = ["model.json", "model.safetensors", "predictions.csv", "predictions.parquet"]
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+# ── Training ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_training_leaves_its_files_and_says_so(trained: tuple[Path, dict[str, Any], Place]) -> None:
+    output, summary, place = trained
+    assert sorted(path.name for path in output.iterdir() if path.is_file()) == FILES
+    assert place.artifacts() == FILES
+    assert isinstance(place.said[-1], Result)
+    assert json.dumps(place.said[-1].summary) == json.dumps(summary)
+
+
+def test_the_figures_are_those_of_the_kept_weights_on_the_test_part(
+    trained: tuple[Path, dict[str, Any], Place], index: Index, cache: Path
+) -> None:
+    """Worked out once more from the files alone: model, images, and which of them were tested."""
+    output, summary, _ = trained
+    model, card = load_bundle(output)
+    table = PredictionTable.read(output / "predictions.parquet")
+    position = {record.image_id: number for number, record in enumerate(index.records)}
+    tested = np.array([position[image_id] for image_id in table.image_ids])
+    pixels = open_pixels(index, card.image_size, cache).pixels
+    compute = Compute(next(model.parameters()).device, "fp32", 1)
+    probabilities = softmax(infer_logits(model, pixels, tested, 16, compute))
+    np.testing.assert_allclose(table.probabilities, probabilities, rtol=0, atol=1e-6)
+    figures = classification_metrics(index.labels[tested], table.probabilities, index.classes)
+    assert summary["figures"] == figures
+    assert summary["leakage"] == {"groups": 0, "images": 0, "share": 0.0}
+    assert summary["split"]["images"]["test"] == len(tested)
+    assert summary["synthetic"] is card.synthetic is True
+    low, high = summary["intervals"]["balanced_accuracy"]
+    assert low <= figures["balanced_accuracy"] <= high
+
+
+def test_the_report_says_with_what_it_was_made(trained: tuple[Path, dict[str, Any], Place], index: Index) -> None:
+    report = json.loads((trained[0] / "report.json").read_text())
+    assert report["dataset_digest"] == index.digest
+    assert report["environment"]["packages"].keys() >= {"torch", "numpy"}
+    assert report["environment"]["threads"] == 1
+    assert report["spec"]["training"]["epochs"] == 2
+    assert "data" not in report["spec"]
+    assert report["kept"]["epoch"] in (1, 2)
+
+
+def test_a_training_that_was_interrupted_and_lost_its_place_ends_with_the_same_files(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, tmp_path: Path
+) -> None:
+    for stop_after in (0, 1, 3):
+        with pytest.raises(Interrupted):
+            train(train_spec(lesions), Place(tmp_path / "output", tmp_path / "cache", stop_after).work)
+    shutil.rmtree(tmp_path / "cache")
+    summary = train(train_spec(lesions), Place(tmp_path / "output", tmp_path / "cache").work)
+    assert summary == trained[1]
+    assert files(tmp_path / "output") == files(trained[0])
+
+
+def test_a_finished_training_is_told_again_and_another_one_refused(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path
+) -> None:
+    place = Place(trained[0], cache)
+    assert train(train_spec(lesions), place.work) == json.loads(json.dumps(trained[1]))
+    assert place.artifacts() == FILES
+    with pytest.raises(InvalidInput, match="report of another run"):
+        train(train_spec(lesions, loss={"schedule": "ce"}), place.work)
+
+
+def test_images_that_can_not_be_read_are_excluded_and_counted(lesions: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(lesions, tmp_path / "data")
+    with (data / METADATA).open() as file:
+        first = next(row["image_id"] for row in csv.DictReader(file) if row["dx"] == "nv")
+    (image,) = data.glob(f"*/{first}.jpg")
+    image.write_bytes(image.read_bytes()[:900])
+    summary = train(train_spec(data), Place(tmp_path / "out", tmp_path / "cache").work)
+    assert summary["excluded_images"] == 1
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["unreadable"]) == [first]
+
+
+def test_a_split_by_image_reports_what_leaks(lesions: Path, cache: Path, tmp_path: Path) -> None:
+    split = {"unit": "image", "folds": 2, "validation_folds": 2}
+    summary = train(train_spec(lesions, split=split), Place(tmp_path, cache).work)
+    assert summary["leakage"]["images"] > 0
+
+
+def test_a_subset_is_what_was_asked_for(lesions: Path, cache: Path, tmp_path: Path) -> None:
+    summary = train(train_spec(lesions, subset={"max_groups_per_class": 4}), Place(tmp_path, cache).work)
+    assert sum(summary["split"]["groups"].values()) == 28
+
+
+def test_without_data_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="name `format` and `path`"):
+        train(TrainSpec(), Place(tmp_path, tmp_path).work)
+
+
+# ── Cross-validation ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_cross_validation_tests_every_image_once_and_pools(
+    crossed: tuple[Path, dict[str, Any], Place], index: Index
+) -> None:
+    output, summary, place = crossed
+    table = PredictionTable.read(output / "predictions.parquet")
+    assert sorted(table.image_ids) == sorted(record.image_id for record in index.records)
+    figures = classification_metrics(table.truth_labels(), table.probabilities, index.classes)
+    assert summary["pooled"] == figures
+    folds = [json.loads((output / f"fold-{n}" / "report.json").read_text())["figures"] for n in (0, 1)]
+    values = [fold["balanced_accuracy"] for fold in folds]
+    assert summary["mean"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert summary["mean"]["balanced_accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert summary["leakage"]["groups"] == 0
+    fractions = [event.fraction for event in place.said if isinstance(event, Progress)]
+    assert fractions == sorted(fractions)
+    assert place.artifacts() == ["predictions.csv", "predictions.parquet", "report.json"]
+
+
+def test_a_fold_is_the_training_of_that_fold(
+    crossed: tuple[Path, dict[str, Any], Place], trained: tuple[Path, dict[str, Any], Place]
+) -> None:
+    assert files(crossed[0] / "fold-0") == files(trained[0])
+
+
+def test_a_cross_validation_goes_on_with_the_fold_it_was_in(
+    crossed: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+) -> None:
+    made: CrossValidateSpec = spec("cross_validate", lesions)
+    with pytest.raises(Interrupted):
+        cross_validate(made, Place(tmp_path, cache, stop_after=8).work)
+    assert (tmp_path / "fold-0" / "report.json").exists()
+    assert not (tmp_path / "fold-1" / "report.json").exists()
+    assert cross_validate(made, Place(tmp_path, cache).work) == crossed[1]
+    assert (tmp_path / "predictions.csv").read_bytes() == (crossed[0] / "predictions.csv").read_bytes()
+
+
+def test_folds_of_different_experiments_are_not_pooled(
+    crossed: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+) -> None:
+    for number in (0, 1):
+        shutil.copytree(crossed[0] / f"fold-{number}", tmp_path / f"fold-{number}")
+    path = tmp_path / "fold-1" / "report.json"
+    report = json.loads(path.read_text())
+    report["spec"]["training"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(report))
+    with pytest.raises(InvalidInput, match="can't be pooled"):
+        cross_validate(spec("cross_validate", lesions), Place(tmp_path, cache).work)
+
+
+# ── Prediction ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def predicted(model: Path, format: str, data: Path, place: Place) -> dict[str, Any]:
+    values = {"data": {"format": format, "path": str(data)}, "model": str(model), "batch_size": 16, "precision": "fp32"}
+    made = parse_spec("predict", values)
+    assert isinstance(made, PredictSpec)
+    return predict(made, place.work)
+
+
+def test_a_prediction_has_a_row_for_every_image_and_an_error_for_an_unreadable_one(
+    trained: tuple[Path, dict[str, Any], Place], tmp_path: Path
+) -> None:
+    from bgpanet.data import synthetic
+
+    synthetic.draw_unlabelled(tmp_path / "new", count=5, seed=0, broken=1)
+    place = Place(tmp_path / "out", tmp_path / "cache")
+    summary = predicted(trained[0], "folder", tmp_path / "new", place)
+    assert (summary["images"], summary["unreadable"], sum(summary["predicted"].values())) == (6, 1, 5)
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image_id"] for row in rows] == [f"NEW_{n:04d}" for n in range(6)]
+    for row in rows[:5]:
+        p = {name: float(row[f"p_{name}"]) for name in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}
+        assert sum(p.values()) == pytest.approx(1)
+        assert row["predicted"] == max(p, key=lambda name: p[name])
+        assert row["error"] == ""
+    assert rows[5]["error"]
+    assert rows[5]["predicted"] == rows[5]["p_nv"] == ""
+
+
+def test_a_prediction_of_the_tested_images_gives_the_reported_probabilities(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+) -> None:
+    predicted(trained[0], "ham10000", lesions, Place(tmp_path, cache))
+    found = PredictionTable.read(tmp_path / "predictions.parquet")
+    row = {image_id: number for number, image_id in enumerate(found.image_ids)}
+    reported = PredictionTable.read(trained[0] / "predictions.parquet")
+    chosen = [row[image_id] for image_id in reported.image_ids]
+    np.testing.assert_allclose(found.probabilities[chosen], reported.probabilities, rtol=0, atol=1e-6)
+
+
+def test_a_folder_in_which_nothing_can_be_read_is_all_errors(
+    trained: tuple[Path, dict[str, Any], Place], tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.jpg").write_bytes(b"no image")
+    summary = predicted(trained[0], "folder", tmp_path / "new", Place(tmp_path / "out", tmp_path / "cache"))
+    assert (summary["images"], summary["unreadable"]) == (1, 1)
+
+
+def test_a_model_that_is_none_is_refused(lesions: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="is no model that can be read"):
+        predicted(tmp_path, "ham10000", lesions, Place(tmp_path, cache))
