@@ -29,7 +29,7 @@ WORKERS = 2
 GROUPS_PER_CLASS = 100  # of real data: a stated subset, so that the demo stays short
 FOLDS = 5
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True)
@@ -174,27 +174,39 @@ def _work(client: Client, plan: Plan) -> list[JobHandle]:
 def _print_results(jobs: list[JobHandle]) -> bool:
     """Prints every job with state, duration and figures. True where all is as it should be."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("job", "state", "took", "figures"):
-        table.add_column(column, overflow="fold")
+    for column in ("job", "state", "took", "balanced accuracy (95 %)", "accuracy", "macro F1"):
+        table.add_column(column)
     for job in jobs:
-        figures = (
-            figures_line(job.summary) if job.state == "succeeded" else f"{job.values['reason']}: {job.values['error']}"
-        )
-        table.add_row(job.values["name"], job.state, _took(job), escape(figures))
+        table.add_row(job.values["name"], job.state, _took(job), *_figures(job))
         for fold in job.children():
-            table.add_row(f"  {fold.values['name'].rpartition(', ')[2]}", fold.state, _took(fold), _fold_figures(fold))
+            table.add_row(f"  {fold.values['name'].rpartition(', ')[2]}", fold.state, _took(fold), *_figures(fold))
     console.print(table)
+    for job in jobs:
+        for line in _remarks(job):
+            console.print(f"{escape(job.values['name'])}: {escape(line)}")
     succeeded = len(jobs) == 3 and all(job.state == "succeeded" for job in jobs)
     leaking = sum(job.summary["leakage"]["groups"] for job in jobs if "leakage" in job.summary)
-    console.print(f"leaking groups: {leaking}")
+    console.print(f"leaking lesions: {leaking}")
     return succeeded and leaking == 0
 
 
-def _fold_figures(fold: JobHandle) -> str:
-    if fold.state != "succeeded":
-        return ""
-    bounds = fold.summary["intervals"]["balanced_accuracy"]
-    return f"balanced accuracy {interval(fold.summary['figures']['balanced_accuracy'], bounds)}"
+def _figures(job: JobHandle) -> list[str]:
+    figures = job.summary.get("pooled") or job.summary.get("figures")
+    if figures is None:
+        return []
+    bounds = job.summary["intervals"]["balanced_accuracy"]
+    return [interval(figures["balanced_accuracy"], bounds), f"{figures['accuracy']:.3f}", f"{figures['macro_f1']:.3f}"]
+
+
+def _remarks(job: JobHandle) -> list[str]:
+    if job.state != "succeeded":
+        return [f"{job.values['reason']}: {job.values['error']}"]
+    figures = job.summary.get("pooled") or job.summary.get("figures")
+    if figures is None:
+        return [figures_line(job.summary)]
+    constant = figures["constant_predictor"]
+    told = f"balanced accuracy {constant['balanced_accuracy']:.3f}, accuracy {constant['accuracy']:.3f}"
+    return [f"always saying {constant['class']} would reach {told}"]
 
 
 def _took(job: JobHandle) -> str:

@@ -1,0 +1,1 @@
+"""Measurements against the goals of docs/performance.md: `python -m benchmarks [NAME…]`."""
