@@ -129,3 +129,12 @@ def test_the_lock_pins_every_package_with_hashes_and_names_no_index() -> None:
     assert len(lines) > 60
     assert [line for line in lines if not re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line)] == []
     assert "://" not in text
+
+
+def test_every_test_that_the_documentation_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))))
+    defined = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) > 5
+    assert named <= defined
