@@ -302,7 +302,8 @@ def _meaning(spec: TrainSpec) -> dict[str, Any]:
 
 def _opening(task: Task, split: Split, compute: Compute) -> str:
     sizes = f"{len(split.train)} images to train, {len(split.validation)} to validate, {len(split.test)} to test"
-    return f"{sizes}; {task.total_steps} steps; {compute.describe()}"
+    where = "{device}, {precision}, {threads} threads".format(**compute.describe())
+    return f"{sizes}; {task.total_steps} steps on {where}"
 
 
 # ── Folds ─────────────────────────────────────────────────────────────────────────────────────────────────────────

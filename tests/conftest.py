@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a test never asserts a time
+settings.load_profile("any machine")
 
 if TYPE_CHECKING:
     from tests.support.servers import S3, S3Server, ValkeyServer
