@@ -235,10 +235,11 @@ def dataset_show(name: str, as_json: Json = False) -> None:
 
 @dataset_app.command("remove")
 @_told
-def dataset_remove(name: str) -> None:
+def dataset_remove(name: str, as_json: Json = False) -> None:
     """Forget a data set that no job used."""
     with Client() as client:
         client.delete(f"datasets/{name}")
+    _show({"removed": name}) if as_json else print(f"removed {name}")
 
 
 # ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -349,10 +350,13 @@ def show_job(job_id: JobId, as_json: Json = False) -> None:
 
 @app.command()
 @_told
-def watch(job_id: JobId) -> None:
+def watch(job_id: JobId, as_json: Json = False) -> None:
     """Follow a job with a progress bar until it ends."""
     with Client() as client:
-        _follow(client.job(job_id))
+        job = client.job(job_id)
+        _follow(job)
+        if as_json:
+            _show(job.values)
 
 
 def _follow(job: JobHandle) -> None:
@@ -366,8 +370,8 @@ def _follow(job: JobHandle) -> None:
 
 @app.command()
 @_told
-def logs(job_id: JobId, follow: Annotated[bool, typer.Option("-f", "--follow")] = False) -> None:
-    """What a job printed."""
+def logs(job_id: JobId, follow: Annotated[bool, typer.Option("-f", "--follow")] = False, as_json: Json = False) -> None:
+    """What a job said; with --json one object a line."""
     import time
 
     from services.client import ENDED
@@ -379,7 +383,8 @@ def logs(job_id: JobId, follow: Annotated[bool, typer.Option("-f", "--follow")] 
             ended = job.refresh().state in ENDED
             while lines := job.logs(after):
                 for line in lines:
-                    print(f"{line['at']} {line['level']:<7} {line['message']}", flush=True)
+                    text = json.dumps(line) if as_json else f"{line['at']} {line['level']:<7} {line['message']}"
+                    print(text, flush=True)
                 after = lines[-1]["id"]
             if not follow or ended:
                 return
@@ -409,10 +414,16 @@ def artifacts(job_id: JobId, as_json: Json = False) -> None:
 
 @app.command()
 @_told
-def download(job_id: JobId, name: str, to: Annotated[Path, typer.Option(help="file or folder")] = Path()) -> None:
+def download(
+    job_id: JobId,
+    name: str,
+    to: Annotated[Path, typer.Option(help="file or folder")] = Path(),
+    as_json: Json = False,
+) -> None:
     """Save a file of a job's result, checked against its digest."""
     with Client() as client:
-        print(client.job(job_id).download(name, to))
+        path = client.job(job_id).download(name, to)
+    _show({"name": name, "path": str(path)}) if as_json else print(path)
 
 
 @app.command()
@@ -465,10 +476,11 @@ def token_list(as_json: Json = False) -> None:
 
 @token_app.command("revoke")
 @_told
-def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """End a token at once."""
     with Client() as client:
         client.delete(f"tokens/{token_id}")
+    _show({"revoked": token_id}) if as_json else print(f"revoked {token_id}")
 
 
 def main() -> None:

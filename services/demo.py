@@ -52,7 +52,8 @@ def run_demo(home: Path, data: Path | None) -> int:
         console.print(f"dashboard [bold]{client.url}[/] while this runs; token in {home / 'token'}")
         jobs = _work(client, plan)
         succeeded = _print_results(jobs)
-        console.print(f"results stay in {home}; to look at them: [bold]bgpanet up --home {escape(_short(home))}[/]")
+        command = f"{_short(Path(sys.executable).with_name('bgpanet'))} up --home {_short(home)}"
+        console.print(f"results stay in {escape(str(home))}; to look at them: [bold]{escape(command)}[/]")
         console.print(f"the dashboard was at {client.url}")
     if plan.is_synthetic:
         console.print("All images were drawn by program: these figures say nothing about lesions.")

@@ -144,6 +144,7 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
     assert "balanced accuracy" in product.bgpanet("jobs")
     assert "claimed by" in product.bgpanet("job", trained["id"])
     assert "images to train" in product.bgpanet("logs", trained["id"])
+    assert json.loads(product.bgpanet("watch", trained["id"], "--json")) == trained
     assert [row["state"] for row in json.loads(product.bgpanet("workers", "--json"))] == ["idle"]
 
 
