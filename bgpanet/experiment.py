@@ -158,7 +158,11 @@ def _compute(spec: TrainSpec, place: Workplace) -> Compute:
 def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compute: Compute, identity: str) -> Task:
     torch.manual_seed(spec.training.seed)
     model = build_model(
-        spec.model.name, num_classes=len(index.classes), weights=spec.model.weights, **spec.model.options
+        spec.model.name,
+        num_classes=len(index.classes),
+        weights=spec.model.weights,
+        weights_sha256=spec.model.weights_sha256,
+        **spec.model.options,
     )
     steps = steps_per_epoch(len(split.train), spec.training) * spec.training.epochs
     loss = DualTailedLoss(steps, gamma=spec.loss.gamma, schedule=spec.loss.schedule)

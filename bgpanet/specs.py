@@ -4,7 +4,6 @@ Every problem of a spec is told at once, as `InvalidInput`. Defaults are the art
 (AdamW, 180 epochs, cosine after a linear warm-up, patience 20, five folds). Imports no torch.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bgpanet.catalogue import MODELS
+from bgpanet.catalogue import MODELS, unknown_model
 from bgpanet.errors import InvalidInput, Problem
 
 
@@ -72,26 +71,35 @@ class ModelSpec(Spec):
 
     name: str = Field("bgpanet", description="see `bgpanet models`")
     weights: str | None = Field(None, description='null (random), "imagenet", or the path of a local file')
+    weights_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of a local file: it is refused where its digest is another"
+    )
     placement: Literal["stage", "block"] | None = Field(None, description="BGPA after each stage, or each Swin block")
     window_size: int | None = Field(None, ge=1, le=16, description="side of a CDCA window, positions")
     reduction: int | None = Field(None, ge=1, le=256, description="C over the hidden width of the channel prior")
     embedding_ratio: float | None = Field(None, gt=0, le=1, description="width of the CDCA embedding over C")
     spatial_statistics: Literal["prior_weighted", "plain"] | None = None
+    branches: Literal["all", "cpa_sar", "cpa"] | None = Field(None, description="of the block; fewer: an ablation")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.name not in MODELS:
-            near = difflib.get_close_matches(self.name, MODELS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown model {self.name!r}{hint} Known: {', '.join(MODELS)}")
-        if self.options and not MODELS[self.name].blocks:
-            raise ValueError(f"{', '.join(self.options)}: options of BGPANet models; {self.name} has no BGPA block")
+            raise ValueError(unknown_model(self.name))
+        entry, problems = MODELS[self.name], []
+        if strange := sorted(self.options.keys() - set(entry.options)):
+            problems.append(f"{', '.join(strange)}: no option of {self.name}")
+        if self.weights == "imagenet" and not entry.imagenet:
+            problems.append(f"there are no ImageNet weights for {self.name}; train it from null")
+        if self.weights_sha256 is not None and self.weights in (None, "imagenet"):
+            problems.append("weights_sha256 is for weights of a local file")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @property
     def options(self) -> dict[str, Any]:
         """The block's options that were set."""
-        return self.model_dump(exclude={"name", "weights"}, exclude_none=True)
+        return self.model_dump(exclude={"name", "weights", "weights_sha256"}, exclude_none=True)
 
 
 Schedule = Literal[
@@ -172,11 +180,19 @@ class LearningSpec(RunSpec):
     """What training and cross-validation share."""
 
     model: Annotated[ModelSpec, BeforeValidator(_from_name)] = ModelSpec()
-    image_size: int | None = Field(None, ge=16, le=1024, description="pixels; null: what the model is meant for")
+    image_size: int | None = Field(None, ge=32, le=1024, description="pixels; null: what the model is meant for")
     subset: SubsetSpec | None = None
     loss: LossSpec = LossSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     training: TrainingSpec = TrainingSpec()
+
+    @model_validator(mode="after")
+    def _size_fits(self) -> Self:
+        least, most = MODELS[self.model.name].sizes
+        if not least <= self.input_size <= most:
+            allowed = f"exactly {least}" if least == most else f"from {least} to {most}"
+            raise ValueError(f"image_size {self.input_size}: {self.model.name} takes images of {allowed} pixels")
+        return self
 
     @property
     def input_size(self) -> int:

@@ -440,11 +440,23 @@ def workers(as_json: Json = False) -> None:
 @_told
 def models(as_json: Json = False) -> None:
     """Networks that can be trained."""
-    from bgpanet.catalogue import MODELS
+    from bgpanet.catalogue import ABSENT, MODELS
 
     rows: list[Mapping[str, Any]] = [{"id": name, **vars(entry)} for name, entry in MODELS.items()]
-    columns = ("id", "title", "image_size", "parameters")
-    _show(rows) if as_json else _table(rows, {c: lambda row, c=c: row[c] for c in columns})  # type: ignore[misc]
+    if as_json:
+        _show(rows)
+        return
+    columns: dict[str, Callable[[Mapping[str, Any]], object]] = {
+        "name": lambda row: row["id"],
+        "what": lambda row: row["title"],
+        "pixels": lambda row: row["image_size"],
+        "parameters, M": lambda row: f"{row['parameters']:.3f}",
+        "GMAC": lambda row: f"{row['gmac']:.3f}",
+        "pretrained": lambda row: "yes" if row["imagenet"] else "no",
+    }
+    _table(rows, columns)
+    for name, why in ABSENT.items():
+        console.print(f"{name} is not available: {why}")
 
 
 # ── Tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bgpanet.errors import InvalidInput
 
 SpatialStatistics = Literal["prior_weighted", "plain"]
+Branches = Literal["all", "cpa_sar", "cpa"]
 
 
 class ChannelPriorAttention(nn.Module):
@@ -98,11 +99,14 @@ class CrossDimensionalCollaborativeAttention(nn.Module):
 
 @dataclass(frozen=True)
 class BlockMaps:
-    """What a block looked at: g (B, C), M_s (B, H, W), A (n, N, N), and the fusion weights (3,)."""
+    """What a block looked at: g (B, C), M_s (B, H, W), A (n, N, N), and the fusion weights of its branches.
+
+    None stands for a branch that the block does not have.
+    """
 
     prior: Tensor
-    spatial: Tensor
-    windows: Tensor
+    spatial: Tensor | None
+    windows: Tensor | None
     fusion: Tensor
 
 
@@ -111,6 +115,8 @@ class BGPABlock(nn.Module):
 
     X_c = g X (coarse), X_s = M_s X_c (fine), X_ctx = X_s + g (A X_s) (context). g is constant over positions, so it
     is applied to the windows' averages instead of every position before averaging.
+
+    With `branches="cpa_sar"` the fusion is over X_c and X_s alone, with `"cpa"` Y = X_c: the ablations.
 
     Raises:
         InvalidInput: when an option makes no sense.
@@ -123,6 +129,7 @@ class BGPABlock(nn.Module):
         window_size: int = 4,
         embedding_ratio: float = 1.0,
         spatial_statistics: SpatialStatistics = "prior_weighted",
+        branches: Branches = "all",
     ) -> None:
         super().__init__()
         if channels < 1 or reduction < 1 or window_size < 1 or not 0 < embedding_ratio <= 1:
@@ -131,14 +138,28 @@ class BGPABlock(nn.Module):
             )
         if spatial_statistics not in ("prior_weighted", "plain"):
             raise InvalidInput.one("BGPABlock.spatial_statistics", "must be prior_weighted or plain")
+        if branches not in ("all", "cpa_sar", "cpa"):
+            raise InvalidInput.one("BGPABlock.branches", "must be all, cpa_sar or cpa")
         self.cpa = ChannelPriorAttention(channels, reduction)
-        self.sar = SpatialAttentionRefinement(spatial_statistics)
-        self.cdca = CrossDimensionalCollaborativeAttention(channels, window_size, embedding_ratio)
-        self.mix_logits = nn.Parameter(torch.zeros(3))
+        self.sar = SpatialAttentionRefinement(spatial_statistics) if branches != "cpa" else None
+        attend = CrossDimensionalCollaborativeAttention
+        self.cdca = attend(channels, window_size, embedding_ratio) if branches == "all" else None
+        # One branch alone has nothing to weigh.
+        weighed = {"all": 3, "cpa_sar": 2, "cpa": 0}[branches]
+        self.mix_logits = nn.Parameter(torch.zeros(weighed)) if weighed else None
 
     def forward(self, x_BHWC: Tensor) -> Tensor:  # noqa: N803
         """(B, H, W, C) to (B, H, W, C)."""
-        g_B11C, spatial_BHW1, coarse_BHWC, fine_BHWC = self._branches(x_BHWC)  # noqa: N806
+        g_B11C = self.cpa(x_BHWC)  # noqa: N806
+        coarse_BHWC: Tensor = x_BHWC * g_B11C  # noqa: N806
+        if self.sar is None or self.mix_logits is None:
+            return coarse_BHWC
+        spatial_BHW1 = self.sar(coarse_BHWC, g_B11C)  # noqa: N806
+        if self.cdca is None:
+            a, b = self.mix_logits.softmax(dim=0).unbind()
+            fused: Tensor = coarse_BHWC * (a + b * spatial_BHW1).to(coarse_BHWC.dtype)
+            return fused
+        fine_BHWC = coarse_BHWC * spatial_BHW1  # noqa: N806
         a, b, c = self.mix_logits.softmax(dim=0).unbind()
         # a X_c + b X_s + c X_s with X_s = M_s X_c is one product; what is left is c g (A X_s).
         gate_BHW1 = (a + (b + c) * spatial_BHW1).to(coarse_BHWC.dtype)  # noqa: N806
@@ -146,19 +167,18 @@ class BGPABlock(nn.Module):
 
     def maps(self, x_BHWC: Tensor) -> BlockMaps:  # noqa: N803
         """What the block looks at in `x`, for explanations."""
-        g_B11C, spatial_BHW1, _, fine_BHWC = self._branches(x_BHWC)  # noqa: N806
-        return BlockMaps(
-            prior=g_B11C[:, 0, 0],
-            spatial=spatial_BHW1[..., 0],
-            windows=self.cdca.attention(fine_BHWC),
-            fusion=self.mix_logits.softmax(dim=0),
-        )
-
-    def _branches(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: N803
         g_B11C = self.cpa(x_BHWC)  # noqa: N806
         coarse_BHWC = x_BHWC * g_B11C  # noqa: N806
-        spatial_BHW1 = self.sar(coarse_BHWC, g_B11C)  # noqa: N806
-        return g_B11C, spatial_BHW1, coarse_BHWC, coarse_BHWC * spatial_BHW1
+        spatial_BHW1 = None if self.sar is None else self.sar(coarse_BHWC, g_B11C)  # noqa: N806
+        windows = None
+        if self.cdca is not None and spatial_BHW1 is not None:
+            windows = self.cdca.attention(coarse_BHWC * spatial_BHW1)
+        return BlockMaps(
+            prior=g_B11C[:, 0, 0],
+            spatial=None if spatial_BHW1 is None else spatial_BHW1[..., 0],
+            windows=windows,
+            fusion=torch.ones(1) if self.mix_logits is None else self.mix_logits.softmax(dim=0),
+        )
 
 
 def _partition(x_BHWC: Tensor, side: int) -> Tensor:  # noqa: N803

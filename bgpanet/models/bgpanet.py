@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bgpanet.errors import InvalidInput
-from bgpanet.models.bgpa import BGPABlock, BlockMaps, SpatialStatistics
+from bgpanet.models.bgpa import BGPABlock, BlockMaps, Branches, SpatialStatistics
 from bgpanet.models.swin import BACKBONES, STAGES, Size, build_swin
 
 Placement = Literal["stage", "block"]
@@ -49,6 +49,7 @@ class BGPANet(nn.Module):
         reduction: int = 16,
         embedding_ratio: float = 1.0,
         spatial_statistics: SpatialStatistics = "prior_weighted",
+        branches: Branches = "all",
     ) -> None:
         super().__init__()
         if size not in BACKBONES:
@@ -60,7 +61,7 @@ class BGPANet(nn.Module):
         swin: Any = build_swin(size, num_classes)
         self.features, self.norm, self.head = swin.features, swin.norm, swin.head
         self.placement = placement
-        options = (reduction, window_size, embedding_ratio, spatial_statistics)
+        options = (reduction, window_size, embedding_ratio, spatial_statistics, branches)
         self.bgpa = nn.ModuleList()
         for stage, channels in zip(STAGES, BACKBONES[size].channels, strict=True):
             if placement == "stage":

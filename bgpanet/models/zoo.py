@@ -1,22 +1,35 @@
 """All models behind one function. `bgpanet/catalogue.py` tells of them without importing torch."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
+from torchvision.models import get_model, get_model_weights
 
+from bgpanet.catalogue import BGPA_OPTIONS, unknown_model
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.models.bgpanet import BGPANet
+from bgpanet.models.controls import ConvolutionalBlockAttention, SqueezeExcitation, SwinWithAttention
 from bgpanet.models.swin import BACKBONES, Size, build_swin
+from bgpanet.models.weights import file_weights, imagenet_weights, load_weights
 
-BGPA_OPTIONS = {"placement", "window_size", "reduction", "embedding_ratio", "spatial_statistics"}
+
+@dataclass(frozen=True)
+class Built:
+    """How a model is built from its number of classes and options.
+
+    weights: torchvision's of ImageNet for it or its backbone, if any. head: name of the classifier's layer.
+    new: what ImageNet's weights lack, by the beginning of names.
+    """
+
+    build: Callable[..., nn.Module]
+    weights: Any = None
+    head: str = "head"
+    options: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 def _bgpanet(size: Size, num_classes: int, **options: Any) -> nn.Module:
@@ -27,80 +40,65 @@ def _swin(size: Size, num_classes: int) -> nn.Module:
     return build_swin(size, num_classes)
 
 
-_SIZES: dict[str, Size] = {"": "base", "_s": "small", "_t": "tiny", "_micro": "micro"}
-BUILDERS: dict[str, tuple[Callable[..., nn.Module], set[str], Size]] = {
-    **{f"bgpanet{suffix}": (partial(_bgpanet, size), BGPA_OPTIONS, size) for suffix, size in _SIZES.items()},
-    **{f"swin{suffix or '_b'}": (partial(_swin, size), set(), size) for suffix, size in _SIZES.items()},
+def _control(attention: Callable[[int], nn.Module], size: Size, num_classes: int) -> nn.Module:
+    return SwinWithAttention(num_classes, size, attention)
+
+
+def _torchvision(name: str, num_classes: int) -> nn.Module:
+    model: nn.Module = get_model(name, weights=None, num_classes=num_classes)
+    return model
+
+
+_SIZES: dict[str, Size] = {"b": "base", "s": "small", "t": "tiny", "micro": "micro"}
+_CONTROLS: dict[str, Callable[[int], nn.Module]] = {"se": SqueezeExcitation, "cbam": ConvolutionalBlockAttention}
+_HEADS = {
+    "resnet101": "fc",
+    "vgg16": "classifier.6",
+    "mobilenet_v3_small": "classifier.3",
+    "mobilenet_v2": "classifier.1",
+    "densenet121": "classifier",
+    "vit_b_16": "heads.head",
+    "convnext_base": "classifier.2",
 }
-"""Name: how it is built, the options that it takes, the backbone whose ImageNet weights fit it."""
+BUILDERS: dict[str, Built] = {
+    **{
+        "bgpanet" if short == "b" else f"bgpanet_{short}": Built(
+            partial(_bgpanet, size), BACKBONES[size].weights, options=BGPA_OPTIONS, new=("bgpa.",)
+        )
+        for short, size in _SIZES.items()
+    },
+    **{f"swin_{short}": Built(partial(_swin, size), BACKBONES[size].weights) for short, size in _SIZES.items()},
+    **{
+        f"swin_{short}_{name}": Built(partial(_control, block, size), BACKBONES[size].weights, new=("attention.",))
+        for name, block in _CONTROLS.items()
+        for short, size in _SIZES.items()
+    },
+    **{
+        name: Built(partial(_torchvision, name), get_model_weights(name).DEFAULT, head) for name, head in _HEADS.items()
+    },
+}
 
 
-def build_model(name: str, num_classes: int, weights: str | None = None, **options: Any) -> nn.Module:
+def build_model(
+    name: str, num_classes: int, weights: str | None = None, weights_sha256: str | None = None, **options: Any
+) -> nn.Module:
     """A network that maps (B, 3, H, W) to (B, K).
 
-    weights: None for random ones, "imagenet" for torchvision's of the backbone, or the path of a `.safetensors` or
-    `.pth` file. A head for another number of classes is left out of what is loaded.
+    weights: None for random ones, "imagenet" for torchvision's best of the model or its backbone, or the path of a
+    `.safetensors` or `.pth` file, which must have the digest `weights_sha256` if that is given. A head for another
+    number of classes is left out of what is loaded.
 
     Raises:
         InvalidInput: unknown name or option, or weights that can't be had or do not fit; with all problems.
     """
     if name not in BUILDERS:
-        near = difflib.get_close_matches(name, BUILDERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidInput.one("model", f"unknown model {name!r}{hint} Known: {', '.join(BUILDERS)}")
-    build, known, size = BUILDERS[name]
-    if unknown := sorted(options.keys() - known):
+        raise InvalidInput.one("model", unknown_model(name))
+    built = BUILDERS[name]
+    if unknown := sorted(options.keys() - set(built.options)):
         raise InvalidInput(Problem(f"model.{option}", f"is no option of {name}") for option in unknown)
-    model = build(num_classes, **options)
-    if weights is not None:
-        backbone_only = weights == "imagenet"
-        state = _imagenet(name, size) if backbone_only else _from_file(Path(weights))
-        _load(model, state, weights, backbone_only)
+    model = built.build(num_classes, **options)
+    if weights == "imagenet":
+        load_weights(model, imagenet_weights(name, built.weights), weights, built.head, built.new)
+    elif weights is not None:
+        load_weights(model, file_weights(Path(weights), weights_sha256), weights, built.head, ())
     return model
-
-
-def _imagenet(name: str, size: Size) -> Mapping[str, Tensor]:
-    enum = BACKBONES[size].weights
-    if enum is None:
-        raise InvalidInput.one("model.weights", f"there are no ImageNet weights for {name}; train it from null")
-    try:
-        state: Mapping[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / enum.url.rpartition("/")[2]
-        raise InvalidInput.one(
-            "model.weights",
-            f"ImageNet weights can't be downloaded here ({error}); put the file at {cache}, or name a local file",
-        ) from None
-    return state
-
-
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    """Tensors of a file; nothing in it is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise InvalidInput.one("model.weights", f"{path} can't be read: {error}") from None
-    except Exception as error:
-        raise InvalidInput.one("model.weights", f"{path} holds more than tensors and is not loaded: {error}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidInput.one("model.weights", f"{path} must hold a mapping from names to tensors")
-    return state
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor], source: str, backbone_only: bool) -> None:
-    own = model.state_dict()
-    head = {name for name in ("head.weight", "head.bias") if name in state and state[name].shape != own[name].shape}
-    state = {name: value for name, value in state.items() if name not in head}
-    new = {name for name in own if backbone_only and name.startswith("bgpa.")}
-    problems = [Problem(source, f"lacks {name}") for name in sorted(own.keys() - state.keys() - head - new)]
-    problems += [Problem(source, f"has {name}, which the model has not") for name in sorted(state.keys() - own.keys())]
-    problems += [
-        Problem(source, f"{name} has the shape {tuple(state[name].shape)}, not {tuple(own[name].shape)}")
-        for name in sorted(own.keys() & state.keys())
-        if own[name].shape != state[name].shape and own[name].numel() != state[name].numel()
-    ]
-    if problems:
-        raise InvalidInput(problems)
-    model.load_state_dict(state, strict=False)

@@ -1,6 +1,7 @@
 """Properties that any implementation of the block keeps."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +23,11 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def block(channels: int = 16, **options: object) -> BGPABlock:
+def block(channels: int = 16, **options: Any) -> Any:
     """A block in float64 whose fusion is not at its symmetric start."""
-    made = BGPABlock(channels, **options).double()  # type: ignore[arg-type]
-    nn.init.normal_(made.mix_logits)
+    made = BGPABlock(channels, **options).double()
+    if made.mix_logits is not None:
+        nn.init.normal_(made.mix_logits)
     return made
 
 
@@ -200,7 +202,7 @@ def test_bfloat16_autocast_stays_near_float32(size: tuple[int, int]) -> None:
 
 def test_checkpoints_of_the_listing_load() -> None:
     """There the embedding is a 1x1 convolution; every other name and shape is the same."""
-    made = BGPABlock(32)
+    made: Any = BGPABlock(32)
     listing = {
         "cpa.fc1.weight": torch.randn(8, 32),
         "cpa.fc1.bias": torch.randn(8),
@@ -218,7 +220,7 @@ def test_checkpoints_of_the_listing_load() -> None:
     }
 
 
-def listing_block(made: BGPABlock, x: Tensor) -> Tensor:
+def listing_block(made: Any, x: Tensor) -> Tensor:
     """The article's block, channels-first, from its listing: plain statistics, windows that fit."""
     images = x.permute(0, 3, 1, 2)
     g = torch.sigmoid(made.cpa.fc2(nn.functional.silu(made.cpa.fc1(images.mean(dim=(-2, -1))))))[..., None, None]
@@ -247,9 +249,33 @@ def test_with_plain_statistics_and_whole_windows_it_is_the_listings_block() -> N
     torch.testing.assert_close(made(x), listing_block(made, x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("branches", ["cpa", "cpa_sar"])
+def test_with_a_branch_off_the_others_are_fused_alone(branches: str) -> None:
+    made, x = block(branches=branches), features(2, 7, 5)
+    maps = made.maps(x)
+    coarse = maps.prior[:, None, None] * x
+    wanted = coarse
+    if branches == "cpa_sar":
+        a, b = made.mix_logits.softmax(0)
+        wanted = a * coarse + b * maps.spatial[..., None] * coarse
+    torch.testing.assert_close(made(x), wanted, rtol=0, atol=1e-12)
+    assert maps.windows is None
+    assert maps.fusion.sum().item() == pytest.approx(1)
+    made(x).square().sum().backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad.abs().max() > 0, name
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"window_size": 0}, {"reduction": 0}, {"embedding_ratio": 0.0}, {"spatial_statistics": "wild"}, {"channels": 0}],
+    [
+        {"window_size": 0},
+        {"reduction": 0},
+        {"embedding_ratio": 0.0},
+        {"spatial_statistics": "wild"},
+        {"channels": 0},
+        {"branches": "cdca"},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):

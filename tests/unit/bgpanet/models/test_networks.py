@@ -11,11 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_model
 
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput
 from bgpanet.models import BGPANet, build_model
+from bgpanet.models.controls import ConvolutionalBlockAttention, SqueezeExcitation
 from bgpanet.models.swin import BACKBONES
+from bgpanet.models.weights import file_digest
+from bgpanet.models.zoo import BUILDERS
 
 # Placement, embedding ratio: millions of parameters, GMAC of all products, GMAC without those of attention weights.
 COSTS = {
@@ -56,11 +60,69 @@ def test_parameters_and_products_are_those_of_the_table_at_224(variant: tuple[st
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_of_the_catalogue_is_what_the_catalogue_says(name: str) -> None:
-    with torch.device("meta"):
+    entry = MODELS[name]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         model = build_model(name, 7).eval()
-        assert model(torch.empty(2, 3, MODELS[name].image_size, MODELS[name].image_size)).shape == (2, 7)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(MODELS[name].parameters, abs=0.001)
-    assert isinstance(model, BGPANet) is MODELS[name].blocks
+        assert model(torch.empty(1, 3, entry.image_size, entry.image_size)).shape == (1, 7)
+    products = sum(counter.get_flop_counts()["Global"].values()) / 2e9
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(entry.parameters, abs=0.001)
+    assert products == pytest.approx(entry.gmac, abs=0.001)
+    assert BUILDERS[name].options == entry.options
+    assert (BUILDERS[name].weights is not None) is entry.imagenet
+    assert f"{BUILDERS[name].head}.weight" in model.state_dict()
+
+
+def test_catalogue_and_builders_have_the_same_models() -> None:
+    assert list(MODELS) == list(BUILDERS)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.imagenet])
+def test_imagenet_weights_fit_with_the_right_head(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a file of the shapes that torchvision downloads: 1000 classes, and nothing of what the block adds."""
+    built = BUILDERS[name]
+    with torch.device("meta"):
+        published = {
+            key: torch.empty(value.shape)
+            for key, value in get_model(built.weights.__class__.__name__.removesuffix("_Weights").lower())
+            .state_dict()
+            .items()
+        }
+        monkeypatch.setattr(type(built.weights), "get_state_dict", lambda self, **options: published)
+        build_model(name, 7, "imagenet")
+
+
+@pytest.mark.parametrize("name", ["swin_micro_se", "swin_micro_cbam"])
+def test_controls_change_the_net_where_the_block_would(name: str) -> None:
+    model = build_model(name, 7)
+    loss: torch.Tensor = nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().max() > 0, key
+
+
+def test_squeeze_excitation_and_cbam_are_their_equations() -> None:
+    x = torch.randn(2, 5, 6, 32)
+    se: Any = SqueezeExcitation(32)
+    gate = torch.sigmoid(se.fc2(se.fc1(x.mean((1, 2))).relu()))
+    torch.testing.assert_close(se(x), x * gate[:, None, None])
+    cbam: Any = ConvolutionalBlockAttention(32)
+    channel = torch.sigmoid(cbam.mlp(x.mean((1, 2))) + cbam.mlp(x.amax((1, 2))))[:, None, None] * x
+    spatial = torch.sigmoid(cbam.conv(torch.stack([channel.mean(3), channel.amax(3)], 1)))[:, 0, :, :, None]
+    torch.testing.assert_close(cbam(x), channel * spatial)
+
+
+def test_a_model_of_the_tables_that_can_not_be_built_says_why() -> None:
+    with pytest.raises(InvalidInput, match="hornet_b is not available: neither torchvision"):
+        build_model("hornet_b", 7)
+
+
+def test_weights_of_another_digest_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(build_model("bgpanet_micro", 7).state_dict(), path)
+    build_model("bgpanet_micro", 7, str(path), file_digest(path))
+    with pytest.raises(InvalidInput, match="it is not loaded"):
+        build_model("bgpanet_micro", 7, str(path), "0" * 64)
 
 
 @pytest.mark.parametrize("placement", ["stage", "block"])
@@ -115,7 +177,7 @@ def test_a_batch_that_can_be_learned_is_learned() -> None:
 
 def test_what_the_blocks_look_at_can_be_seen() -> None:
     model = micro().eval()
-    maps = model.attention_maps(torch.randn(2, 3, 64, 64))
+    maps: list[Any] = model.attention_maps(torch.randn(2, 3, 64, 64))
     assert [tuple(block.spatial.shape) for block in maps] == [(2, 16, 16), (2, 8, 8), (2, 4, 4), (2, 2, 2)]
 
 
