@@ -29,7 +29,7 @@ from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.events import ArtifactWritten, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
-from bgpanet.losses import DualTailedLoss
+from bgpanet.losses import build_loss
 from bgpanet.models import build_model
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
@@ -165,7 +165,8 @@ def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compu
         **spec.model.options,
     )
     steps = steps_per_epoch(len(split.train), spec.training) * spec.training.epochs
-    loss = DualTailedLoss(steps, gamma=spec.loss.gamma, schedule=spec.loss.schedule)
+    counts = np.bincount(index.labels[split.train], minlength=len(index.classes)).tolist()
+    loss = build_loss(spec.loss, steps, counts)
     return Task(
         model=model.to(compute.device),
         loss=loss.to(compute.device),

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -107,11 +107,42 @@ Schedule = Literal[
 ]
 
 
-class LossSpec(Spec):
-    """Dual-Tailed Loss: alpha(t) cross-entropy + beta(t) focal."""
+LossName = Literal["dual_tailed", "weighted_ce", "class_balanced", "ldam_drw", "balanced_softmax", "logit_adjusted"]
+LOSS_OPTIONS: dict[str, frozenset[str]] = {
+    "dual_tailed": frozenset({"schedule", "gamma"}),
+    "weighted_ce": frozenset(),
+    "class_balanced": frozenset({"beta"}),
+    "ldam_drw": frozenset({"max_margin", "beta", "reweight_from"}),
+    "balanced_softmax": frozenset(),
+    "logit_adjusted": frozenset({"tau"}),
+}
 
-    schedule: Schedule = "linear"
-    gamma: float = Field(2.0, ge=0, le=10, description="focusing parameter of the focal term")
+
+class LossSpec(Spec):
+    """Which loss; equations and papers stand in `bgpanet/losses.py`. A name or a schedule alone may stand for it."""
+
+    name: LossName = "dual_tailed"
+    schedule: Schedule = Field("linear", description="dual_tailed: the weights of cross-entropy and focal loss")
+    gamma: float = Field(2.0, ge=0, le=10, description="dual_tailed: focusing parameter of the focal term")
+    beta: float = Field(0.9999, ge=0, lt=1, description="class_balanced, ldam_drw: of the effective number of images")
+    max_margin: float = Field(0.5, ge=0, le=10, description="ldam_drw: of the rarest class, logits")
+    reweight_from: float = Field(0.8, ge=0, le=1, description="ldam_drw: part of the run after which classes weigh")
+    tau: float = Field(1.0, ge=0, le=10, description="logit_adjusted: strength")
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        set_here = {
+            name for name in self.model_fields_set if getattr(self, name) != LossSpec.model_fields[name].default
+        }
+        if strange := sorted(set_here - LOSS_OPTIONS[self.name] - {"name"}):
+            raise ValueError(f"{', '.join(strange)}: no option of the loss {self.name}")
+        return self
+
+
+def _from_loss_name(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return {"schedule": value} if value in get_args(Schedule) else {"name": value}
 
 
 class AugmentationSpec(Spec):
@@ -182,7 +213,7 @@ class LearningSpec(RunSpec):
     model: Annotated[ModelSpec, BeforeValidator(_from_name)] = ModelSpec()
     image_size: int | None = Field(None, ge=32, le=1024, description="pixels; null: what the model is meant for")
     subset: SubsetSpec | None = None
-    loss: LossSpec = LossSpec()
+    loss: Annotated[LossSpec, BeforeValidator(_from_loss_name)] = LossSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     training: TrainingSpec = TrainingSpec()
 

@@ -23,7 +23,7 @@ from bgpanet.errors import CheckpointError, Interrupted, NonFiniteLoss, OutOfMem
 from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.events import CheckpointWritten, Log, Metrics, Progress, Report, Started
 from bgpanet.inference import cross_entropy, infer_logits, softmax
-from bgpanet.losses import DualTailedLoss
+from bgpanet.losses import Loss
 from bgpanet.specs import AugmentationSpec, TrainingSpec
 from bgpanet.training.checkpoints import Snapshot, newest_valid, save_checkpoint
 from bgpanet.training.schedule import learning_rate
@@ -41,7 +41,7 @@ class Task:
     """
 
     model: nn.Module
-    loss: DualTailedLoss
+    loss: Loss
     pixels: np.ndarray
     labels: np.ndarray
     train: np.ndarray
@@ -77,7 +77,7 @@ class State:
     best_value: float | None = None  # of the monitor; larger is better
     best_step: int = 0
     best_epoch: int = 0
-    best_loss_weight_focal: float = 0.0
+    best_loss_weight_focal: float | None = None  # beta of the Dual-Tailed Loss
     epochs_without_improvement: int = 0
     stopped_early: bool = False
 
@@ -192,7 +192,7 @@ def _end_epoch(task: Task, state: State, best: dict[str, torch.Tensor], report: 
     if state.best_value is None or value > state.best_value:
         best = {name: tensor.detach().cpu().clone() for name, tensor in task.model.state_dict().items()}
         state.best_value, state.best_step, state.best_epoch = value, state.step, state.epoch
-        state.best_loss_weight_focal = task.loss.weights()[1]
+        state.best_loss_weight_focal = task.loss.curves().get("loss_weight_focal")
         state.epochs_without_improvement = 0
     state.stopped_early = state.epochs_without_improvement >= task.training.patience
     epoch_loss = state.loss_sum / state.images_seen
@@ -242,13 +242,7 @@ class _Clock:
 def _say_step(task: Task, state: State, loss: float, report: Report, clock: _Clock) -> None:
     step, total = state.step, task.total_steps
     if step % (total // MAX_POINTS + 1) == 0 or step == total:
-        cross_entropy_weight, focal_weight = task.loss.weights()
-        values = {
-            "train_loss": loss,
-            "learning_rate": _rate(task, step - 1),
-            "loss_weight_ce": cross_entropy_weight,
-            "loss_weight_focal": focal_weight,
-        }
+        values = {"train_loss": loss, "learning_rate": _rate(task, step - 1), **task.loss.curves()}
         report(Metrics(step=step, epoch=state.epoch, values=values))
     if clock.progress_due() or step == total:
         report(

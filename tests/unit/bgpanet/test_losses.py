@@ -1,6 +1,8 @@
-"""The Dual-Tailed Loss against its definition."""
+"""Every loss against its definition."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +12,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bgpanet.errors import InvalidInput
-from bgpanet.losses import SCHEDULES, DualTailedLoss
+from bgpanet.losses import (
+    LOSSES,
+    SCHEDULES,
+    ClassBalancedLoss,
+    DualTailedLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    Loss,
+    WeightedCrossEntropy,
+    build_loss,
+    effective_number_weights,
+)
+from bgpanet.specs import LOSS_OPTIONS, LossName, LossSpec, Schedule, parse_spec
 
 DYNAMIC = ("linear", "cosine", "exponential", "step")
 
@@ -79,10 +93,6 @@ def test_the_step_schedule_stands_still_between_its_quarters() -> None:
 
 
 def test_every_schedule_of_the_spec_is_one_of_the_loss() -> None:
-    from typing import get_args
-
-    from bgpanet.specs import Schedule
-
     assert set(get_args(Schedule)) == set(SCHEDULES)
 
 
@@ -105,7 +115,7 @@ def test_t_stays_at_the_total() -> None:
     assert (int(loss.t), loss.weights()) == (3, (0.0, 1.0))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     gamma=st.one_of(st.just(0.0), st.floats(0.01, 8)),
     t=st.integers(0, 10),
@@ -145,3 +155,126 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_arguments_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         DualTailedLoss(**{"total_steps": 10, **options})  # type: ignore[arg-type]
+
+
+# ── The other losses ─────────────────────────────────────────────────────────────────────────────────────────────
+
+COUNTS = [300, 500, 1100, 115, 1100, 6700, 142]
+OTHERS: dict[str, Callable[[Sequence[int]], Loss]] = {
+    "weighted_ce": lambda counts: WeightedCrossEntropy(10, counts),
+    "class_balanced": lambda counts: ClassBalancedLoss(10, counts),
+    "ldam_drw": lambda counts: LDAMLoss(10, counts),
+    "balanced_softmax": lambda counts: LogitAdjustedLoss(10, counts),
+}
+
+
+def naive(logits: Tensor, targets: Tensor, row: Callable[[Tensor, int], tuple[float, float]]) -> tuple[float, float]:
+    """Sums over images of (weight, weighted loss), one image after the other."""
+    found = [row(z, int(y)) for z, y in zip(logits, targets, strict=True)]
+    return sum(weight for weight, _ in found), sum(weight * loss for weight, loss in found)
+
+
+def ce(z: Tensor, y: int) -> float:
+    return -math.log(math.exp(z[y].item()) / sum(math.exp(v.item()) for v in z))
+
+
+def test_weighted_cross_entropy_is_its_definition() -> None:
+    logits, targets = batch()
+    total = sum(COUNTS)
+    weight, loss = naive(logits, targets, lambda z, y: (total / (7 * COUNTS[y]), ce(z, y)))
+    assert WeightedCrossEntropy(10, COUNTS)(logits, targets).item() == pytest.approx(loss / weight, rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_class_balanced_loss_is_its_definition(beta: float) -> None:
+    logits, targets = batch()
+    weights = [(1 - beta) / (1 - beta**n) for n in COUNTS]
+    scale = 7 / sum(weights)
+    _, loss = naive(logits, targets, lambda z, y: (scale * weights[y], ce(z, y)))
+    assert ClassBalancedLoss(10, COUNTS, beta)(logits, targets).item() == pytest.approx(loss / 16, rel=1e-9)
+
+
+def test_ldam_is_its_definition_and_weighs_classes_late() -> None:
+    logits, targets = batch()
+    largest = min(COUNTS) ** -0.25
+    margins = [0.5 * n**-0.25 / largest for n in COUNTS]
+
+    def lowered(z: Tensor, y: int) -> float:
+        z = z.clone()
+        z[y] -= margins[y]
+        return ce(z, y)
+
+    loss = LDAMLoss(10, COUNTS)
+    plain, late = [naive(logits, targets, lambda z, y, w=w: (w[y], lowered(z, y)))[1] / 16  # type: ignore[misc]
+                   for w in ([1.0] * 7, effective_number_weights(COUNTS, 0.9999).tolist())]  # fmt: skip
+    for step in range(11):
+        assert loss(logits, targets).item() == pytest.approx(plain if step < 8 else late, rel=1e-9), step
+        loss.step()
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+def test_logit_adjustment_is_its_definition_and_the_balanced_softmax_at_tau_1(tau: float) -> None:
+    logits, targets = batch()
+
+    def adjusted(z: Tensor, y: int) -> float:
+        shares = [n**tau * math.exp(v.item()) for n, v in zip(COUNTS, z, strict=True)]
+        return -math.log(shares[y] / sum(shares))
+
+    _, loss = naive(logits, targets, lambda z, y: (1.0, adjusted(z, y)))
+    assert LogitAdjustedLoss(10, COUNTS, tau)(logits, targets).item() == pytest.approx(loss / 16, rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [OTHERS[n] for n in ("weighted_ce", "class_balanced", "balanced_softmax")])
+def test_where_all_classes_are_equally_frequent_nothing_is_adjusted(make: Callable[[Sequence[int]], Loss]) -> None:
+    logits, targets = batch()
+    made = make([50] * 7)
+    plain = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(made(logits, targets), plain)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_gradients_of_all_losses_are_right_and_finite(name: str) -> None:
+    logits, targets = batch()
+    loss = OTHERS[name](COUNTS)
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets), logits.clone().requires_grad_())
+    certain = torch.full((4, 7), -200.0)
+    certain[0, 0] = certain[1, 3] = 200.0
+    certain.requires_grad_()
+    value = loss(certain, torch.tensor([0, 1, 2, 3]))
+    value.backward()
+    assert value.isfinite()
+    assert certain.grad is not None
+    assert certain.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_class_without_images_is_refused_where_counts_matter(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"classes without: \[1\]"):
+        OTHERS[name]([5, 0, 3])
+
+
+def test_every_loss_of_the_spec_is_built_and_every_option_is_used() -> None:
+    assert set(LOSSES) == set(get_args(LossName)) == set(LOSS_OPTIONS)
+    logits, targets = batch()
+    changes: dict[str, Any] = {
+        "schedule": "ce", "gamma": 1.0, "beta": 0.5, "max_margin": 2.0, "reweight_from": 0.0, "tau": 0.3,
+    }  # fmt: skip
+    for name, options in LOSS_OPTIONS.items():
+        for option in options:
+            found = []
+            for values in ({"name": name}, {"name": name, option: changes[option]}):
+                made = build_loss(LossSpec.model_validate(values), 10, COUNTS)
+                made.t.fill_(5 if option == "reweight_from" else 10)
+                found.append(made(logits, targets).item())
+            assert found[0] != found[1], (name, option)
+
+
+def test_a_loss_may_be_named_alone_and_refuses_options_of_others() -> None:
+    def loss(value: object) -> LossSpec:
+        return parse_spec("train", {"model": "bgpanet_micro", "loss": value}).loss  # type: ignore[union-attr]
+
+    assert loss("focal") == LossSpec(schedule="focal")
+    assert loss("ldam_drw") == LossSpec(name="ldam_drw")
+    assert LossSpec(**loss("weighted_ce").model_dump()) == loss("weighted_ce")
+    with pytest.raises(InvalidInput, match="gamma, schedule: no option of the loss weighted_ce"):
+        loss({"name": "weighted_ce", "schedule": "ce", "gamma": 1.0})
