@@ -1,13 +1,17 @@
 """Where and how a run computes: device, precision, threads; determinism."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-Precision = Literal["fp32", "bf16"]
+from bgpanet.errors import OutOfMemory
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,7 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of a forward pass; with fp32 it changes nothing."""
-        enabled = self.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32")
 
     def activate(self) -> None:
         """Sets threads and determinism for this process."""
@@ -38,13 +41,27 @@ class Compute:
         return {"device": name, "precision": self.precision, "threads": self.threads}
 
 
-def choose_compute(precision: Literal["auto", "fp32", "bf16"], threads: int | None = None) -> Compute:
+def choose_compute(precision: Literal["auto", "fp32", "bf16", "fp16"], threads: int | None = None) -> Compute:
     """The best device there is; `auto` is bf16 where the device has instructions for it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
         precision = "bf16" if has_bf16 else "fp32"
     return Compute(device, precision, threads or os.cpu_count() or 1)
+
+
+@contextmanager
+def out_of_memory(images: int) -> Iterator[None]:
+    """Turns the device's want of memory within it into OutOfMemory, with the number of images that did not fit."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(f"{images} images at once do not fit the device's memory") from error
+    except RuntimeError as error:
+        # A CPU's allocator has no class of its own for it.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(f"{images} images at once do not fit this machine's memory") from error
 
 
 def _cpu_has_bf16() -> bool:

@@ -31,10 +31,12 @@ from bgpanet.events import ArtifactWritten, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
+from bgpanet.models.zoo import top_of
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
-from bgpanet.training.fit import Fitted, Task, fit, steps_per_epoch
+from bgpanet.training.fit import Fitted, fit
+from bgpanet.training.task import Task, steps_per_epoch
 
 REPORT = "report.json"
 MEDIA_TYPES = {
@@ -157,13 +159,8 @@ def _compute(spec: TrainSpec, place: Workplace) -> Compute:
 
 def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compute: Compute, identity: str) -> Task:
     torch.manual_seed(spec.training.seed)
-    model = build_model(
-        spec.model.name,
-        num_classes=len(index.classes),
-        weights=spec.model.weights,
-        weights_sha256=spec.model.weights_sha256,
-        **spec.model.options,
-    )
+    source = {"weights": spec.model.weights, "weights_sha256": spec.model.weights_sha256}
+    model = build_model(spec.model.name, len(index.classes), **source, **spec.model.options)
     steps = steps_per_epoch(len(split.train), spec.training) * spec.training.epochs
     counts = np.bincount(index.labels[split.train], minlength=len(index.classes)).tolist()
     loss = build_loss(spec.loss, steps, counts)
@@ -178,6 +175,7 @@ def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compu
         augmentation=spec.augmentation,
         compute=compute,
         fingerprint=identity,
+        top=top_of(spec.model.name),
     )
 
 

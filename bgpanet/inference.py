@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bgpanet.compute import Compute
+from bgpanet.compute import Compute, out_of_memory
 from bgpanet.data.augmentation import normalise
 from bgpanet.data.batches import batches
-from bgpanet.errors import OutOfMemory
 
 
 def infer_logits(
@@ -33,11 +32,8 @@ def infer_logits(
     done = 0
     with torch.inference_mode():
         for _, chosen, images, _ in batches(pixels, labels, positions, batch_size):
-            try:
-                with compute.autocast():
-                    logits = model(normalise(images.to(compute.device)))
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemory(f"a batch of {len(chosen)} images does not fit the device's memory") from error
+            with out_of_memory(len(chosen)), compute.autocast():
+                logits = model(normalise(images.to(compute.device)))
             parts.append(logits.float().cpu().numpy())
             done += len(chosen)
             if progress is not None:

@@ -102,6 +102,7 @@ class ModelSpec(Spec):
         return self.model_dump(exclude={"name", "weights", "weights_sha256"}, exclude_none=True)
 
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal[
     "linear", "cosine", "exponential", "step", "fixed_0.4_0.6", "fixed_0.5_0.5", "fixed_0.6_0.4", "ce", "focal"
 ]
@@ -171,7 +172,21 @@ class TrainingSpec(Spec):
     monitor: Literal["balanced_accuracy", "loss"] = Field(
         "balanced_accuracy", description="the validation figure that chooses the kept weights; loss: plain CE"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device computes in it")
+    precision: Precision = Field("auto", description="auto: bf16 where the device computes in it; fp16 scales the loss")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="images that pass the device at once, their gradients added; null: the whole batch"
+    )
+    clip_norm: float | None = Field(None, gt=0, description="the gradient's norm is held at or below it; null: free")
+    ema_decay: float | None = Field(
+        None, ge=0, lt=1, description="validate and keep a moving average of the weights with this decay; null: none"
+    )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled", description="balanced: every class is drawn as often, with replacement"
+    )
+    freeze_epochs: float = Field(0.0, ge=0, description="epochs in which only what was not pretrained learns")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each layer's rate over that of the layer above it")
+    mixup_alpha: float = Field(0.0, ge=0, le=10, description="images are mixed in pairs, share ~ Beta(x, x); 0: off")
+    compile: bool = Field(False, description="compile the network; pays on a GPU in long runs")
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="a checkpoint after the step at which so much time has passed; 0: after every step"
     )
@@ -184,6 +199,10 @@ class TrainingSpec(Spec):
             problems.append("minimum_learning_rate must not exceed learning_rate")
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             problems.append(f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs}")
+        if self.freeze_epochs > self.epochs:
+            problems.append(f"freeze_epochs {self.freeze_epochs:g} must not exceed epochs {self.epochs}")
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            problems.append(f"micro_batch_size {self.micro_batch_size} must not exceed batch_size {self.batch_size}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -253,7 +272,7 @@ class PredictSpec(RunSpec):
 
     model: str = Field(min_length=1, description="id of a finished training job; on the command line a model's folder")
     batch_size: int = Field(64, ge=1, le=65_536)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
 
 
 AnySpec = TrainSpec | CrossValidateSpec | PredictSpec

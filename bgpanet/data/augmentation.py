@@ -42,6 +42,20 @@ def augment(images_BHWC: Tensor, spec: AugmentationSpec, seed: int, epoch: int, 
     return _normalised(images)
 
 
+def mix(images: Tensor, labels: Tensor, alpha: float, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor, float]:
+    """Mixup (Zhang et al., ICLR 2018): (images, other labels, share), images = share x + (1 - share) x of another.
+
+    share ~ Beta(alpha, alpha), one for a batch; the loss is share L(labels) + (1 - share) L(other labels). With
+    alpha 0 nothing is mixed and share is 1.
+    """
+    if alpha == 0:
+        return images, labels, 1.0
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 1, epoch, step]))
+    share = float(rng.beta(alpha, alpha))
+    partner = torch.from_numpy(rng.permutation(len(labels))).to(images.device)
+    return torch.lerp(images[partner], images, share), labels[partner], share
+
+
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """clip(factor * x). images: (B, H, W, 3) in [0, 1]; factor: (B, 1, 1)."""
     return (images * factor[..., None]).clamp_(0, 1)

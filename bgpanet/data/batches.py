@@ -12,6 +12,15 @@ def epoch_order(positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch + 1])).permutation(positions)
 
 
+def balanced_order(positions: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many draws as there are positions, with replacement: a class first, each as likely, then one of its images."""
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 1, epoch + 1]))
+    order = np.argsort(labels[positions], kind="stable")
+    classes, begins, counts = np.unique(labels[positions][order], return_index=True, return_counts=True)
+    drawn = rng.integers(len(classes), size=len(positions))
+    return np.asarray(positions[order[begins[drawn] + rng.integers(counts[drawn])]])
+
+
 def batches(
     pixels: np.ndarray, labels: np.ndarray, order: np.ndarray, batch_size: int, first_step: int = 0
 ) -> Iterator[tuple[int, np.ndarray, Tensor, Tensor]]:

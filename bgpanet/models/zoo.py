@@ -79,6 +79,11 @@ BUILDERS: dict[str, Built] = {
 }
 
 
+def top_of(name: str) -> tuple[str, ...]:
+    """Beginnings of the names of a model's parameters that ImageNet's weights do not fill: classifier and blocks."""
+    return (BUILDERS[name].head, *BUILDERS[name].new)
+
+
 def build_model(
     name: str, num_classes: int, weights: str | None = None, weights_sha256: str | None = None, **options: Any
 ) -> nn.Module:

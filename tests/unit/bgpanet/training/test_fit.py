@@ -21,7 +21,9 @@ from bgpanet.losses import DualTailedLoss
 from bgpanet.models import build_model
 from bgpanet.specs import AugmentationSpec, TrainingSpec
 from bgpanet.training.checkpoints import list_checkpoints
-from bgpanet.training.fit import Fitted, State, Task, fit, train_step, validate
+from bgpanet.training.fit import Fitted, fit, validate
+from bgpanet.training.step import train_step
+from bgpanet.training.task import State, Task
 
 SIZE, TRAIN, VALIDATION = 32, 20, 8
 EPOCHS, BATCH = 4, 8

@@ -1,0 +1,71 @@
+"""A run's checkpoint: what goes in, and how a run goes on from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from bgpanet.errors import CheckpointError
+from bgpanet.events import CheckpointWritten, Log, Report, Started
+from bgpanet.training.checkpoints import Snapshot, newest_valid, save_checkpoint
+from bgpanet.training.optimizer import load_state_tensors, state_tensors
+from bgpanet.training.task import State, Task
+
+LOSS, AVERAGE = "loss.", "average."
+"""Beginnings of the names of what stands beside the optimizer's state in its file."""
+
+
+def write_checkpoint(task: Task, folder: Path, state: State, best: Mapping[str, Tensor], report: Report) -> None:
+    """Saves everything that the rest of the run depends on. Raises CheckpointError."""
+    average = {} if task.average is None else task.average.tensors
+    snapshot = Snapshot(
+        model=task.model.state_dict(),
+        optimizer={
+            **state_tensors(task.optimizer, task.model),
+            **{f"{LOSS}{name}": value for name, value in task.loss.state_dict().items()},
+            **{f"{AVERAGE}{name}": value for name, value in average.items()},
+        },
+        best=best,
+        state={
+            "fingerprint": task.fingerprint,
+            "compute": task.compute.describe(),
+            "scaler": task.scaler.state_dict(),
+            "position": asdict(state),
+        },
+    )
+    path = save_checkpoint(folder, state.step, state.epoch, snapshot)
+    report(CheckpointWritten(path=str(path), step=state.step, epoch=state.epoch))
+
+
+def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, Tensor]]:
+    """Where the run stands by the newest whole checkpoint, and the weights kept so far; the beginning without one.
+
+    Raises:
+        CheckpointError: it belongs to another run.
+    """
+    found = newest_valid(folder)
+    if found is None:
+        report(Started(step=0))
+        return State(), {}
+    path, snapshot, wrong = found
+    for problem in wrong:
+        report(Log(level="warning", message=f"an older checkpoint is used: {problem}"))
+    if snapshot.state["fingerprint"] != task.fingerprint:
+        raise CheckpointError(f"{path} belongs to another run (other spec or data); take an empty output folder")
+    task.model.load_state_dict(dict(snapshot.model))
+    task.loss.load_state_dict(_part(snapshot.optimizer, LOSS))
+    if task.average is not None:
+        task.average.load(_part(snapshot.optimizer, AVERAGE))
+    if task.scaler.is_enabled():
+        task.scaler.load_state_dict(snapshot.state["scaler"])
+    own = {name: value for name, value in snapshot.optimizer.items() if not name.startswith((LOSS, AVERAGE))}
+    load_state_tensors(task.optimizer, task.model, own)
+    state = State(**snapshot.state["position"])
+    report(Started(step=state.step))
+    report(Log(message=f"going on after step {state.step}, epoch {state.epoch}"))
+    return state, dict(snapshot.best)
+
+
+def _part(tensors: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
+    return {name.removeprefix(beginning): value for name, value in tensors.items() if name.startswith(beginning)}
