@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
@@ -59,13 +60,15 @@ def _drawn(bar: Bar, kind: str) -> Report:
         if isinstance(event, Progress):
             epoch = f"epoch {event.epoch}/{event.epochs} " if event.epoch else ""
             eta = f"{duration(event.eta_seconds)} left" if event.eta_seconds is not None else ""
-            bar.update(task, completed=event.fraction, eta=eta, note=f"{epoch}{event.message}")
+            bar.update(task, completed=event.fraction, eta=eta, note=escape(f"{epoch}{event.message}"))
         elif isinstance(event, Log):
-            bar.console.print(event.message, style={"info": "dim", "warning": "yellow", "error": "red"}[event.level])
+            bar.console.print(
+                escape(event.message), style={"info": "dim", "warning": "yellow", "error": "red"}[event.level]
+            )
         elif isinstance(event, Failure):
-            bar.console.print(f"failed ({event.reason}): {event.message}", style="bold red")
+            bar.console.print(escape(f"failed ({event.reason}): {event.message}"), style="bold red")
         elif isinstance(event, ArtifactWritten):
-            bar.console.print(f"wrote {event.path}", style="dim")
+            bar.console.print(escape(f"wrote {event.path}"), style="dim")
         elif isinstance(event, Result):
             bar.update(task, completed=1.0, eta="", note="")
             print(figures_line(event.summary))

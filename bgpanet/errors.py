@@ -2,6 +2,7 @@
 
 BGPANetError
 ├── InvalidInput      what was asked for, or the data that it names, is wrong; carries every problem found
+├── DataDamaged       an image is not any more what it was when its data set was registered
 ├── CheckpointError   a checkpoint is incomplete, damaged, or belongs to another run
 ├── NonFiniteLoss     the loss became NaN or infinite; the weights were not updated with it
 ├── OutOfMemory       the device's memory did not suffice
@@ -49,6 +50,12 @@ class InvalidInput(BGPANetError):
     def one(cls, where: str, what: str) -> "InvalidInput":
         """An error with a single problem."""
         return cls([Problem(where, what)])
+
+
+class DataDamaged(BGPANetError):
+    """An image is not any more what it was when its data set was registered, or can't be read."""
+
+    reason = "storage"
 
 
 class CheckpointError(BGPANetError):

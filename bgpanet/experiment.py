@@ -101,13 +101,13 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     Writes `report.json`, `predictions.csv`, `predictions.parquet`; each fold's own files lie in `fold-<n>/`.
     """
     folds = range(spec.split.folds)
+    digest = read_data(spec).digest
     for fold in folds:
         folder = place.output / f"fold-{fold}"
-        if not (folder / REPORT).is_file():
+        if not _is_done(folder / REPORT, spec.fold(fold), digest):
             train(spec.fold(fold), _fold_place(place, folder, fold, len(folds)))
     reports = [json.loads((place.output / f"fold-{n}" / REPORT).read_text(encoding="utf-8")) for n in folds]
     tables = [PredictionTable.read(place.output / f"fold-{n}" / "predictions.parquet") for n in folds]
-    _same_experiment(reports)
     classes = reports[0]["classes"]
     parts = [_fold_predictions(n, tables[n], reports[n]) for n in folds]
     summary = {**pool_folds(parts, classes), "classes": classes, "synthetic": reports[0]["synthetic"]}
@@ -323,16 +323,14 @@ def _fold_place(place: Workplace, folder: Path, fold: int, folds: int) -> Workpl
     return Workplace(output=folder, cache=place.cache, report=report, stop=place.stop, threads=place.threads)
 
 
-def _same_experiment(reports: list[dict[str, Any]]) -> None:
-    """Figures are pooled over folds of one division only."""
-    for name in ("dataset_digest", "classes"):
-        if any(report[name] != reports[0][name] for report in reports):
-            raise InvalidInput.one(name, "differs among the folds; they can't be pooled")
-    specs = [{**report["spec"], "split": {**report["spec"]["split"], "fold": 0}} for report in reports]
-    if any(spec != specs[0] for spec in specs):
-        raise InvalidInput.one("spec", "differs among the folds; they can't be pooled")
-    if [report["split"]["fold"] for report in reports] != list(range(len(reports))):
-        raise InvalidInput.one("split.fold", "folds are missing or doubled; they can't be pooled")
+def _is_done(path: Path, spec: TrainSpec, dataset_digest: str) -> bool:
+    """Whether the training of a fold has its report. Raises InvalidInput where that is of another training."""
+    if not path.is_file():
+        return False
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if (report["spec"], report["dataset_digest"]) != (_meaning(spec), dataset_digest):
+        raise InvalidInput.one(str(path), "is the report of another run; take an empty output folder")
+    return True
 
 
 def _fold_predictions(fold: int, table: PredictionTable, report: dict[str, Any]) -> FoldPredictions:

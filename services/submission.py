@@ -1,5 +1,6 @@
 """From what a person asks for to a queued job: everything that can be known to be wrong is refused here."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,7 +83,7 @@ def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Princ
         replace(
             new,
             kind="train",
-            name=f"{new.name}, fold {fold}",
+            name=f"{new.name[:180]}, fold {fold}",
             spec=spec.fold(fold).model_dump(mode="json"),
             idempotency_key=None,
         )
@@ -102,9 +103,11 @@ def _learning_problems(spec: TrainSpec | CrossValidateSpec, dataset: Dataset) ->
     most = spec.subset.max_groups_per_class if spec.subset else None
     for count in labelled if spec.split.unit == "lesion" else []:
         groups = min(count["groups"], most) if most else count["groups"]
-        needed = max(spec.split.folds, spec.split.validation_folds + 1)
-        if groups < needed:
-            what = f"class {count['class']!r} would have {groups} {dataset.group_unit}s; this division needs {needed}"
+        # What the largest test part leaves of a class is cut once more, for validation.
+        folds, left = spec.split.folds, groups - math.ceil(groups / spec.split.folds)
+        if groups < folds or left < spec.split.validation_folds:
+            needs = f"{folds} folds, each leaving {spec.split.validation_folds} for validation, need more"
+            what = f"class {count['class']!r} would have {groups} {dataset.group_unit}s; {needs}"
             problems.append(Problem("spec.split", f"{what}: use fewer folds{' or a larger subset' if most else ''}"))
     return problems
 

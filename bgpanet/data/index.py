@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from bgpanet.errors import InvalidInput
+from bgpanet.errors import DataDamaged
 
 Level = Literal["refused", "excluded", "warned"]
 
@@ -43,21 +43,22 @@ class ImageRecord:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def read_bytes(self) -> bytes:
-        """The encoded image. Raises InvalidInput where it is not what was registered."""
+        """The encoded image. Raises DataDamaged where it is not what was indexed, or can't be read."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
-            raise InvalidInput.one(self.image_id, f"{self.path} can't be read: {error.strerror}") from None
+            raise DataDamaged(f"image {self.image_id}: {self.path} can't be read: {error.strerror}") from None
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise InvalidInput.one(self.image_id, f"{self.path} has changed since the data set was registered")
+            raise DataDamaged(f"image {self.image_id}: {self.path} has changed since the data set was registered")
         return content
 
 
 @dataclass(frozen=True)
 class Index:
-    """A data set. `group_unit` says what a group is: lesion, patient, image."""
+    """A data set. `group_unit` says what a group is: lesion, patient, image. Records are ordered by image id, so that
+    positions, and with them pixels and splits, mean the same wherever the data set was read."""
 
     format: str
     classes: tuple[str, ...]
@@ -65,6 +66,9 @@ class Index:
     group_unit: str
     findings: tuple[Finding, ...] = ()
     synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", tuple(sorted(self.records, key=lambda record: record.image_id)))
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -78,9 +82,11 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hex, over classes and content: the same wherever the files lie and however they are packed."""
-        rows = sorted([record.image_id, record.sha256, record.label, record.group] for record in self.records)
-        return hashlib.sha256(json.dumps([list(self.classes), rows]).encode()).hexdigest()
+        """SHA-256, hex, over everything that is known of the images, their content included: the same wherever the
+        files lie and however they are packed."""
+        rows = [[r.image_id, r.sha256, r.label, r.group, sorted(r.attributes.items())] for r in self.records]
+        whole = [list(self.classes), self.group_unit, self.synthetic, rows]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
 def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

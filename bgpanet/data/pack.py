@@ -50,7 +50,7 @@ def pack(index: Index, folder: Path, progress: Callable[[int, int], None] | None
     """Writes both files into `folder`, the index last. The same data gives the same bytes. Returns the folder.
 
     Raises:
-        InvalidInput: an image is not any more what it was when it was indexed.
+        DataDamaged: an image is not any more what it was when it was indexed.
         OSError: the files could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bgpanet.data.index import ImageRecord, Index
-from bgpanet.errors import InvalidInput
 
 PIXELS, MANIFEST = "pixels.u8", "manifest.json"
 MOST_PIXELS = 64_000_000  # of an encoded image; a header that claims more is not followed
@@ -36,12 +36,17 @@ def open_pixels(
 
     The whole frame is resized, its aspect not kept, as in the article. An image that can't be read is an entry in
     `errors` and black pixels. Two processes that decode at once do not disturb each other, and what one that died
-    left behind is not used. `progress` is called with images done and in all.
+    left behind is removed. `progress` is called with images done and in all.
+
+    Raises:
+        DataDamaged: an image is not what was registered.
+        OSError: the cache's disk is full, for instance.
     """
     folder = cache / f"{index.digest}-{size}"
     if (found := _opened(folder, index, size)) is not None:
         return found
-    partial = cache / f".{folder.name}.{os.getpid()}"
+    _sweep(cache)
+    partial = cache / f".{folder.name}.{socket.gethostname()}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -63,6 +68,18 @@ def open_pixels(
     return opened
 
 
+def _sweep(cache: Path) -> None:
+    """Removes what processes of this host that died left half done."""
+    for left in cache.glob(f".*.{socket.gethostname()}.*"):
+        pid = left.name.rpartition(".")[2]
+        try:
+            os.kill(int(pid), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            continue  # it lives, as somebody else
+
+
 def decode(content: bytes, size: int) -> np.ndarray:
     """(size, size, 3) uint8, RGB, upright, of an encoded image. Raises ValueError with the reason."""
     try:
@@ -72,10 +89,19 @@ def decode(content: bytes, size: int) -> np.ndarray:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
                 image.load()
-                upright = _rgb(ImageOps.exif_transpose(image))
+                upright = _rgb(_upright(image))
                 return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a hostile file makes of its decoder
         raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image  # its EXIF is broken, not its pixels
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -93,7 +119,12 @@ def _decode_all(
     index: Index, size: int, path: Path, progress: Callable[[int, int], None] | None, workers: int
 ) -> dict[int, str]:
     total = len(index.records)
-    pixels = np.memmap(path, np.uint8, "w+", shape=(total, size, size, 3))
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            # A full disk is an error here; behind a memory map it would be a signal that ends the process.
+            os.posix_fallocate(file.fileno(), 0, total * size * size * 3)
+        file.truncate(total * size * size * 3)
+    pixels = np.memmap(path, np.uint8, "r+", shape=(total, size, size, 3))
     errors: dict[int, str] = {}
     with ThreadPoolExecutor(workers) as pool:
         for done, (position, result) in enumerate(_decoded(pool, index.records, size), start=1):
@@ -113,9 +144,10 @@ def _decoded(
     """Results in order, a limited number of images at a time in memory."""
 
     def one(position: int) -> tuple[int, np.ndarray | str]:
+        content = records[position].read_bytes()
         try:
-            return position, decode(records[position].read_bytes(), size)
-        except (ValueError, InvalidInput) as error:
+            return position, decode(content, size)
+        except ValueError as error:
             return position, str(error)
 
     for start in range(0, len(records), 256):

@@ -5,7 +5,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,16 +78,16 @@ def grouped_folds(labels: Values, groups: Values, k: int = 5, seed: int = 0) -> 
     return [(np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)) for fold in range(k)]
 
 
-def _groups_by_class(labels: list[Hashable], members: dict[Hashable, list[int]]) -> dict[int, list[Hashable]]:
-    by_class: defaultdict[int, list[Hashable]] = defaultdict(list)
+def _groups_by_class(labels: list[Hashable], members: dict[Hashable, list[int]]) -> dict[Any, list[Hashable]]:
+    by_class: defaultdict[Any, list[Hashable]] = defaultdict(list)
     for group, positions in members.items():
-        counts = Counter(int(labels[position]) for position in positions)  # type: ignore[call-overload]
+        counts: Counter[Any] = Counter(labels[position] for position in positions)
         by_class[min(counts, key=lambda label: (-counts[label], label))].append(group)
     return by_class
 
 
 def _deal(
-    by_class: dict[int, list[Hashable]], members: dict[Hashable, list[int]], k: int, seed: int
+    by_class: dict[Any, list[Hashable]], members: dict[Hashable, list[int]], k: int, seed: int
 ) -> dict[Hashable, int]:
     rng = np.random.Generator(np.random.Philox(seed))
     total = [0] * k
@@ -124,7 +124,7 @@ def make_split(
     Raises:
         InvalidInput: as `grouped_folds`.
     """
-    labels = index.labels[positions]
+    labels = np.array(index.classes)[index.labels[positions]]  # by name, so that what is wrong is told by name
     groups = index.groups[positions] if unit == "lesion" else positions
     rest, test = grouped_folds(labels, groups, folds, seed)[fold]
     train, validation = grouped_folds(labels[rest], groups[rest], validation_folds, seed)[0]

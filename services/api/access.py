@@ -15,7 +15,9 @@ def context() -> Context:
 
 
 def authenticate() -> None:
-    """Before every request: 401 without a valid bearer token."""
+    """Before every request: 401 without a valid bearer token, 404 for a path that nothing can have."""
+    if "\0" in request.path:
+        abort(404, "no name has a NUL in it")
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     principal = tokens.verify(context().database, secret.strip()) if scheme.lower() == "bearer" else None
     if principal is None:

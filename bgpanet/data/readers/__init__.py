@@ -25,6 +25,9 @@ def read(format: str, path: Path, progress: Progress | None = None) -> Index:
     """
     if format not in READERS:
         raise InvalidInput.one("format", f"unknown format {format!r}; known: {', '.join(READERS)}")
-    if not path.is_dir():
-        raise InvalidInput.one("path", f"{path} is no folder that can be seen here")
-    return READERS[format](path, progress)
+    try:
+        if not path.is_dir():
+            raise InvalidInput.one("path", f"{path} is no folder that can be seen here")
+        return READERS[format](path, progress)
+    except OSError as error:
+        raise InvalidInput.one("path", f"{error.filename or path} can't be read: {error.strerror}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from bgpanet.data.index import Finding
 from bgpanet.errors import Problem
 
-IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 TOLD = 5  # places of one kind of problem that are named; the rest is counted
 SYNTHETIC_MARKER = "SYNTHETIC.txt"

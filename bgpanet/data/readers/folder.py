@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bgpanet.data.index import ImageRecord, Index, identical_images, join_groups
 from bgpanet.data.readers.files import IMAGE_ID, SYNTHETIC_MARKER, Complaints, ImageFile, inspect
-from bgpanet.errors import InvalidInput
+from bgpanet.errors import InvalidInput, Problem
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -21,6 +21,8 @@ def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Inde
     by_class = {name: files for name, files in by_class.items() if files}
     if flat and by_class:
         raise InvalidInput.one(str(path), "has images both directly and in sub-folders; use one of the two")
+    if odd := [name for name in by_class if not name.isprintable()]:
+        raise InvalidInput(Problem(ascii(name), "a class's folder must have a printable name in UTF-8") for name in odd)
     classes = tuple(by_class)
     files: list[tuple[Path, int | None]] = [(file, None) for file in flat]
     files += [(file, classes.index(name)) for name in classes for file in by_class[name]]

@@ -74,6 +74,13 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_command(spec: Path, lesions
     assert "going on after step" in done.stderr
 
 
+def test_brackets_in_a_message_are_no_markup(tmp_path: Path) -> None:
+    spec = write(tmp_path / "spec.yaml", data={"format": "ham10000", "path": "lesions[/b]"})
+    done = run("train", spec, tmp_path / "out")
+    assert done.returncode == 2
+    assert "lesions[/b] is no folder" in " ".join(done.stderr.split())
+
+
 def test_every_command_is_in_the_help() -> None:
     done = subprocess.run([sys.executable, "-m", "bgpanet", "--help"], capture_output=True, text=True, check=True)
     for name in ("train", "cross_validate", "predict"):

@@ -215,17 +215,19 @@ def test_a_cross_validation_goes_on_with_the_fold_it_was_in(
     assert (tmp_path / "predictions.csv").read_bytes() == (crossed[0] / "predictions.csv").read_bytes()
 
 
-def test_folds_of_different_experiments_are_not_pooled(
-    crossed: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+@pytest.mark.parametrize("change", [{"loss": "focal"}, {"model": "swin_micro"}, {"data": "other"}])
+def test_folds_of_another_experiment_are_not_pooled(
+    crossed: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    for number in (0, 1):
-        shutil.copytree(crossed[0] / f"fold-{number}", tmp_path / f"fold-{number}")
-    path = tmp_path / "fold-1" / "report.json"
-    report = json.loads(path.read_text())
-    report["spec"]["training"]["learning_rate"] = 0.5
-    path.write_text(json.dumps(report))
-    with pytest.raises(InvalidInput, match="can't be pooled"):
-        cross_validate(spec("cross_validate", lesions), Place(tmp_path, cache).work)
+    """A figure under a spec that did not make it would be a lie."""
+    output = shutil.copytree(crossed[0], tmp_path / "output")
+    data = lesions
+    if "data" in change:
+        data = shutil.copytree(lesions, tmp_path / "data")
+        next(data.glob("*/SYN_*.jpg")).write_bytes(next(lesions.glob("*_part_2/SYN_*.jpg")).read_bytes() + b" ")
+        change = {}
+    with pytest.raises(InvalidInput, match="is the report of another run"):
+        cross_validate(spec("cross_validate", data, **change), Place(output, cache).work)
 
 
 # ── Prediction ───────────────────────────────────────────────────────────────────────────────────────────────────

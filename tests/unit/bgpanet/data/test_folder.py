@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_sub_folder_is_a_class_and_identical_images_are_one_group(tmp_path: Pa
     put(tmp_path / "mel" / "z.png")
     (tmp_path / "empty").mkdir()
     index = read("folder", tmp_path)
-    assert (index.classes, index.labels.tolist()) == (("mel", "nv"), [0, 0, 1])
+    assert (index.classes, index.labels.tolist()) == (("mel", "nv"), [1, 0, 0])
     assert groups(index) == {"x": "x", "y": "x", "z": "z"}
     assert [finding.where for finding in index.findings] == ["x = y"]
 
@@ -53,6 +54,19 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "must be letters" in told["mel/b c.png"]
     assert "leads out" in told["mel/link.png"]
     assert "can't be read" in told["nv/gone.png"]
+
+
+def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xe9clair"
+    os.mkdir(folder)
+    put(Path(os.fsdecode(folder)) / "a.png")
+    with pytest.raises(InvalidInput, match="printable name in UTF-8"):
+        read("folder", tmp_path)
+
+
+def test_a_path_that_can_not_be_looked_at_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="can't be read: File name too long"):
+        read("folder", tmp_path / ("x" * 4000))
 
 
 @pytest.mark.parametrize("files", [[], ["a.png", "nv/b.png"], ["text.txt"]])

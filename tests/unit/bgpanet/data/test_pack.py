@@ -7,7 +7,7 @@ import pytest
 from bgpanet.data.index import Index
 from bgpanet.data.pack import IMAGES, INDEX, pack, read_pack
 from bgpanet.data.readers import read
-from bgpanet.errors import InvalidInput
+from bgpanet.errors import DataDamaged, InvalidInput
 
 
 def test_a_packed_data_set_is_the_same_data_set(index: Index, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_an_image_that_changed_while_it_was_packed_is_refused(index: Index, tmp_
     file.write_bytes(record.read_bytes())
     moved = Index(index.format, index.classes, (type(record)(**{**vars(record), "path": file}),), "lesion")
     file.write_bytes(b"changed")
-    with pytest.raises(InvalidInput, match="has changed"):
+    with pytest.raises(DataDamaged, match="has changed"):
         pack(moved, tmp_path / "packed")
     assert not (tmp_path / "packed" / INDEX).exists()
 
@@ -49,7 +49,7 @@ def test_damage_of_the_images_is_seen_when_they_are_read(index: Index, tmp_path:
     record = read_pack(tmp_path).records[3]
     content[record.offset + 10] ^= 1
     (tmp_path / IMAGES).write_bytes(content)
-    with pytest.raises(InvalidInput, match="has changed"):
+    with pytest.raises(DataDamaged, match="has changed"):
         record.read_bytes()
 
 
