@@ -108,7 +108,8 @@ class FolderStore:
             self._path(key).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        found = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = sorted(path.relative_to(self.root).as_posix() for path in found)
         return (name for name in names if name.startswith(prefix))
 

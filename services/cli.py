@@ -10,6 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
+import httpx
 import typer
 import yaml
 from rich.console import Console
@@ -56,6 +57,8 @@ def _told(function: Callable[P, None]) -> Callable[P, None]:
             _stop(str(error), UNREACHABLE if error.status == 0 else FAILED)
         except (JobFailed, ServiceError, BGPANetError) as error:
             _stop(str(error), FAILED)
+        except (OSError, ValueError, httpx.HTTPError) as error:
+            _stop(f"{type(error).__name__}: {error}", USAGE)
         except KeyboardInterrupt:
             _stop("interrupted; jobs go on", 130)
 
@@ -220,7 +223,7 @@ def dataset_list(as_json: Json = False) -> None:
 def dataset_show(name: str, as_json: Json = False) -> None:
     """One data set with its classes and findings."""
     with Client() as client:
-        found = client.get(f"datasets/{name}")
+        found = client.dataset(name)
     if as_json:
         _show(found)
         return
@@ -238,7 +241,7 @@ def dataset_show(name: str, as_json: Json = False) -> None:
 def dataset_remove(name: str, as_json: Json = False) -> None:
     """Forget a data set that no job used."""
     with Client() as client:
-        client.delete(f"datasets/{name}")
+        client.remove_dataset(name)
     _show({"removed": name}) if as_json else print(f"removed {name}")
 
 
@@ -286,7 +289,7 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
     if file is not None:
         try:
             spec = parse_yaml(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             _stop(f"{file}: {error}", USAGE)
         if not isinstance(spec, dict):
             _stop(f"{file}: must hold a mapping of fields", USAGE)
@@ -306,7 +309,11 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
             if not isinstance(inner, dict):
                 _stop(f"--set {assignment}: {parent} is no group of fields", USAGE)
             place = inner
-        place[last] = parse_yaml(text)
+        try:
+            place[last] = parse_yaml(text)
+            json.dumps(place[last], allow_nan=False)
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            _stop(f"--set {assignment}: {error}", USAGE)
     return spec
 
 
@@ -342,7 +349,7 @@ def show_job(job_id: JobId, as_json: Json = False) -> None:
             _show(job.values)
             return
         _table([job.values, *children], _JOB_COLUMNS)
-        for event in client.get(f"jobs/{job_id}/events")["items"]:
+        for event in job.events():
             console.print(f"{event['at']}  {event['state']:<10} {escape(event['detail'])}")
         if job.values["error"]:
             errors.print(f"[red]{escape(job.values['error'])}[/]")
@@ -491,7 +498,7 @@ def token_list(as_json: Json = False) -> None:
 def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """End a token at once."""
     with Client() as client:
-        client.delete(f"tokens/{token_id}")
+        client.revoke_token(token_id)
     _show({"revoked": token_id}) if as_json else print(f"revoked {token_id}")
 
 

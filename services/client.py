@@ -1,6 +1,7 @@
 """The Python client: `Client().submit("train", dataset="ham10000", spec={…}).wait()`."""
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,9 @@ import httpx
 from services.settings import Settings
 
 ENDED = ("succeeded", "failed", "cancelled")
+NAME = re.compile(r"[A-Za-z0-9._-]+")
 TRIES = 5
+SILENCE_SECONDS = 120.0  # that `wait` forgives
 
 
 class ApiError(Exception):
@@ -68,8 +71,15 @@ class JobHandle:
             TimeoutError: it had not ended after `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        heard = time.monotonic()
         while True:
-            self.refresh()
+            try:
+                self.refresh()
+                heard = time.monotonic()
+            except ApiError as error:
+                # A service that is started anew meanwhile is no reason to give up a job of hours.
+                if error.status != 0 or time.monotonic() - heard > SILENCE_SECONDS:
+                    raise
             if on_update is not None:
                 on_update(self)
             if self.state in ENDED:
@@ -83,25 +93,29 @@ class JobHandle:
 
     def cancel(self) -> "JobHandle":
         """Asks for an end; a running job ends at its next step."""
-        self.values = self.client.post(f"jobs/{self.id}/cancel")
+        self.values = self.client.post(f"jobs/{_part(self.id)}/cancel")
         return self
 
     def metrics(self, *names: str) -> dict[str, list[dict[str, Any]]]:
         """Every figure by name: points with `step`, `epoch`, `value`."""
-        items = self.client.get(f"jobs/{self.id}/metrics", {"name": list(names)})["items"]
+        items = self.client.get(f"jobs/{_part(self.id)}/metrics", {"name": list(names)})["items"]
         return {item["name"]: item["points"] for item in items}
 
     def logs(self, after: int = 0) -> list[dict[str, Any]]:
         """Log lines with ids above `after`."""
-        return list(self.client.get(f"jobs/{self.id}/logs", {"after": after})["items"])
+        return list(self.client.get(f"jobs/{_part(self.id)}/logs", {"after": after})["items"])
 
     def children(self) -> list["JobHandle"]:
         """The folds of a cross-validation, in their order."""
-        return [JobHandle(self.client, item) for item in self.client.get(f"jobs/{self.id}/children")["items"]]
+        return [JobHandle(self.client, item) for item in self.client.get(f"jobs/{_part(self.id)}/children")["items"]]
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened to the job, in order."""
+        return list(self.client.get(f"jobs/{_part(self.id)}/events")["items"])
 
     def artifacts(self) -> list[dict[str, Any]]:
         """Name, size, digest and media type of each file of the result."""
-        return list(self.client.get(f"jobs/{self.id}/artifacts")["items"])
+        return list(self.client.get(f"jobs/{_part(self.id)}/artifacts")["items"])
 
     def download(self, name: str, path: Path | str) -> Path:
         """Saves an artifact, checked against its digest. `path` is a file, or a folder that exists."""
@@ -120,6 +134,8 @@ class Client:
             raise ApiError(
                 0, {"detail": f"no {missing} of a service: set BGPANET_URL and BGPANET_TOKEN, or start `bgpanet up`"}
             )
+        if not token.isascii():
+            raise ApiError(0, {"detail": "the token has letters that no token has; copy it again"})
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
@@ -158,7 +174,7 @@ class Client:
 
     def job(self, job_id: str) -> JobHandle:
         """One job."""
-        return JobHandle(self, self.get(f"jobs/{job_id}"))
+        return JobHandle(self, self.get(f"jobs/{_part(job_id)}"))
 
     def jobs(self, **filters: str) -> Iterator[JobHandle]:
         """Jobs without a parent, newest first; filters: state, kind, dataset, q."""
@@ -167,25 +183,31 @@ class Client:
 
     def download(self, job_id: str, name: str, path: Path) -> Path:
         """Saves an artifact, checked against its digest; see JobHandle.download."""
-        listed = {item["name"]: item for item in self.get(f"jobs/{job_id}/artifacts")["items"]}
+        where = f"jobs/{_part(job_id)}/artifacts"
+        listed = {item["name"]: item for item in self.get(where)["items"]}
         if name not in listed:
             raise ApiError(
                 404, {"detail": f"job {job_id} has no artifact {name!r}; it has: {', '.join(listed) or 'none'}"}
             )
         target = path / Path(name).name if path.is_dir() else path
         partial = target.with_name(f".{target.name}.part")
+        if not target.parent.is_dir():
+            raise ApiError(0, {"detail": f"{target.parent} is no folder; make it first"})
         digest = hashlib.sha256()
-        with self._http.stream("GET", f"jobs/{job_id}/artifacts/{name}", follow_redirects=True) as answer:
-            if answer.is_error:
-                answer.read()
-                raise _error(answer)
-            with partial.open("wb") as file:
-                for part in answer.iter_bytes():
-                    digest.update(part)
-                    file.write(part)
-        if digest.hexdigest() != listed[name]["sha256"]:
-            partial.unlink()
-            raise ApiError(0, {"detail": f"{name} arrived damaged; try again"})
+        try:
+            with self._http.stream("GET", f"{where}/{_part(name)}", follow_redirects=True) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                with partial.open("wb") as file:
+                    for part in answer.iter_bytes():
+                        digest.update(part)
+                        file.write(part)
+            if digest.hexdigest() != listed[name]["sha256"]:
+                raise ApiError(0, {"detail": f"{name} arrived damaged; try again"})
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         return partial.replace(target)
 
     # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +219,18 @@ class Client:
     def datasets(self) -> Iterator[dict[str, Any]]:
         """Registered data sets, newest first."""
         return self._pages("datasets", {})
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """One data set, by name or id."""
+        return self.get(f"datasets/{_part(name)}")
+
+    def remove_dataset(self, name: str) -> None:
+        """Forgets a data set that no job used."""
+        self.delete(f"datasets/{_part(name)}")
+
+    def revoke_token(self, token_id: str) -> None:
+        """Ends a token at once."""
+        self.delete(f"tokens/{_part(token_id)}")
 
     def workers(self) -> list[dict[str, Any]]:
         """Worker slots."""
@@ -248,6 +282,13 @@ class Client:
         if answer.is_error:
             raise _error(answer)
         return dict(answer.json()) if answer.content else {}
+
+
+def _part(text: str) -> str:
+    """A name as one part of a path. Raises ApiError (404) where no name is like that, so it leads nowhere else."""
+    if not NAME.fullmatch(text) or not text.strip("."):
+        raise ApiError(404, {"detail": f"there is no {text!r}; a name has letters, digits, dots, dashes, underscores"})
+    return text
 
 
 def _error(answer: httpx.Response) -> ApiError:

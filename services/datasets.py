@@ -67,8 +67,8 @@ def register(
     return row, True
 
 
-def remove(database: Database, dataset_id: str) -> None:
-    """Forgets a data set that no job used. Raises NotFound and Conflict."""
+def remove(database: Database, store: ArtifactStore, dataset_id: str) -> None:
+    """Forgets a data set that no job used, and its files. Raises NotFound, Conflict and StorageError."""
     with database.write() as session:
         row = session.get(Dataset, dataset_id)
         if row is None:
@@ -76,7 +76,12 @@ def remove(database: Database, dataset_id: str) -> None:
         jobs = session.scalar(select(func.count()).select_from(Job).where(Job.dataset_id == dataset_id))
         if jobs:
             raise Conflict(f"{jobs} jobs used data set {row.name!r}; it stays, so that they can be explained")
+        files = [str(file["key"]) for file in row.files.values()]
+        same_content = select(func.count()).select_from(Dataset)
+        shared = session.scalar(same_content.where(Dataset.digest == row.digest, Dataset.id != row.id))
         session.delete(row)
+    for key in [] if shared else files:
+        store.delete(key)
 
 
 def _known(database: Database, name: str, index: Index) -> Dataset | None:

@@ -38,6 +38,7 @@ REASONS = (
 )
 TRIED_AGAIN = ("worker_lost", "storage")
 MAX_ATTEMPTS = 3
+KEPT_CHECKPOINTS = 2  # of a job that has not ended
 RETRY_DELAYS_MS = (1_000, 10_000, 60_000)  # before the second, third, … try after a failure; the last one repeats
 
 
@@ -299,8 +300,13 @@ def resumed(database: Database, lease: Lease, step: int) -> None:
         )
 
 
-def record_checkpoint(database: Database, lease: Lease, step: int, epoch: int, files: Mapping[str, StoredFile]) -> None:
+def record_checkpoint(
+    database: Database, lease: Lease, step: int, epoch: int, files: Mapping[str, StoredFile]
+) -> list[str]:
     """Makes a checkpoint that is already stored the one from which a later attempt goes on.
+
+    The one before it is kept too, in case this one is damaged; older ones are forgotten. Returns the keys of files
+    that nothing names any more.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -313,12 +319,19 @@ def record_checkpoint(database: Database, lease: Lease, step: int, epoch: int, f
     }
     with database.write() as session:
         _fence(session, lease, {})
-        session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.step >= step))
+        newest = select(Checkpoint).where(Checkpoint.job_id == lease.job_id).order_by(Checkpoint.step.desc())
+        known = session.scalars(newest).all()
+        before = [checkpoint for checkpoint in known if checkpoint.step < step][: KEPT_CHECKPOINTS - 1]
+        forgotten = [checkpoint for checkpoint in known if checkpoint not in before]
+        steps = [checkpoint.step for checkpoint in forgotten]
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.step.in_(steps)))
         session.execute(insert(Checkpoint).values(job_id=lease.job_id, step=step, **values))
+        named = {file.key for file in files.values()}.union(*map(_keys, before))
+        return sorted(set().union(*map(_keys, forgotten)) - named)
 
 
 def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifacts: Sequence[NewArtifact]) -> None:
-    """Closes the job as `succeeded` with its figures and files, all visible at once.
+    """Closes the job as `succeeded` with its figures and files, all visible at once; its checkpoints are forgotten.
 
     Repeating it after a commit whose acknowledgement was lost changes nothing.
 
@@ -341,6 +354,7 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
                 )
             )
         _close_parent(session, lease.job_id)
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id))
 
 
 def fail(database: Database, lease: Lease, reason: str, error: str) -> None:
@@ -435,6 +449,10 @@ def count_waiting(database: Database, resource_class: str) -> int:
 
 
 # ── Pieces ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _keys(checkpoint: Checkpoint) -> set[str]:
+    return {str(file["key"]) for file in checkpoint.files.values()}
 
 
 def _held_by(lease: Lease) -> Any:

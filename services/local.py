@@ -6,6 +6,7 @@ commands that a deployment starts; only this module knows that they share a mach
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import secrets
 import signal
@@ -69,6 +70,8 @@ class Part:
                 self.deaths = 0
             delay = RESTART_DELAYS[min(self.deaths, len(RESTART_DELAYS) - 1)]
             status = self.process.returncode
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # what it left would hold its port
             say(f"{self.name} ended with status {status}; starting it again in {delay:g} s (see {self.log})")
             self.process, self.start_at, self.deaths = None, time.monotonic() + delay, self.deaths + 1
 
@@ -99,6 +102,7 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
     home = settings.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
+    lock = _only_one(home)
     port = _free_port(options.host, options.port)
     settings = replace(settings, redis_url=f"redis://:{secrets.token_hex(16)}@127.0.0.1:{_free_port('127.0.0.1', 0)}/0")
     if "BGPANET_GRACE_SECONDS" not in os.environ:
@@ -118,6 +122,20 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
                 part.keep_going(say)
     finally:
         _stop(parts)
+        os.close(lock)
+
+
+def _only_one(home: Path) -> int:
+    """Holds the home, until the descriptor is closed or this process is gone. Raises ServiceError."""
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        url = home / "url"
+        where = f" at {url.read_text(encoding='utf-8')}" if url.exists() else ""
+        raise ServiceError(f"{home} is in use: the product runs there already{where}") from None
+    return descriptor
 
 
 def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:

@@ -16,6 +16,7 @@ class Settings:
     artifacts_url: `file:///…` or `s3://bucket/prefix`.
     lease_seconds: how long a silent worker keeps its job.
     grace_seconds: how long a child may take to write a checkpoint when it is asked to stop.
+    stall_seconds: how long a child may say nothing before it counts as hung.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -26,6 +27,7 @@ class Settings:
     s3_endpoint_url: str | None = None
     lease_seconds: float = 30.0
     grace_seconds: float = 20.0
+    stall_seconds: float = 900.0
     url: str | None = None
     token: str | None = None
 
@@ -42,6 +44,7 @@ class Settings:
             s3_endpoint_url=get("BGPANET_S3_ENDPOINT_URL") or None,
             lease_seconds=_seconds("BGPANET_LEASE_SECONDS", get("BGPANET_LEASE_SECONDS"), 30.0),
             grace_seconds=_seconds("BGPANET_GRACE_SECONDS", get("BGPANET_GRACE_SECONDS"), 20.0),
+            stall_seconds=_seconds("BGPANET_STALL_SECONDS", get("BGPANET_STALL_SECONDS"), 900.0),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -66,6 +69,7 @@ class Settings:
             "BGPANET_S3_ENDPOINT_URL": self.s3_endpoint_url or "",
             "BGPANET_LEASE_SECONDS": str(self.lease_seconds),
             "BGPANET_GRACE_SECONDS": str(self.grace_seconds),
+            "BGPANET_STALL_SECONDS": str(self.stall_seconds),
         }
         return {name: value for name, value in values.items() if value}
 

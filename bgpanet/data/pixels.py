@@ -84,6 +84,7 @@ def decode(content: bytes, size: int) -> np.ndarray:
     """(size, size, 3) uint8, RGB, upright, of an encoded image. Raises ValueError with the reason."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken EXIF, say: it is the pixels that count
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
                 if image.width * image.height > MOST_PIXELS:

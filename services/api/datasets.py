@@ -42,5 +42,5 @@ def get_dataset(dataset_id: str) -> Response:
 @routes.delete("/<dataset_id>")
 def delete_dataset(dataset_id: str) -> tuple[str, int]:
     admin()
-    datasets.remove(context().database, views.find_dataset(context().database, dataset_id).id)
+    datasets.remove(context().database, context().store, views.find_dataset(context().database, dataset_id).id)
     return "", 204

@@ -69,13 +69,26 @@ class ForkServer:
         self._lines, self._ready = b"", False
 
     def start(self, request: Request, timeout: float = 120.0) -> Child:
-        """Starts a child. Raises ForkServerGone; the next call then tries with a new fork server."""
+        """Starts a child; a fork server that has died meanwhile is started anew, once. Raises ForkServerGone."""
+        try:
+            return self._start(request, time.monotonic() + timeout)
+        except (ForkServerGone, OSError):
+            self.restart()
         try:
             return self._start(request, time.monotonic() + timeout)
         except (ForkServerGone, OSError) as error:
-            self.close()
-            self._spawn()
+            self.restart()
             raise ForkServerGone(str(error) or "the fork server did not answer") from error
+
+    def restart(self) -> None:
+        """Ends what is left of the fork server and its children, and starts a new one."""
+        self.close()
+        self._spawn()
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a message was read that nobody has received yet; the channel then does not become readable."""
+        return b"\n" in self._lines
 
     def _start(self, request: Request, deadline: float) -> Child:
         while not self._ready:

@@ -1,13 +1,14 @@
 """Files in and out of an attempt: data set, checkpoint, model and folds before; checkpoints and artifacts after.
 
-What is stored is addressed by its content (`jobs/<job>/<sha256>`), so two attempts never overwrite each other with
-anything else, and nothing is visible before a row names it.
+What is stored has a key of its attempt and content (`jobs/<job>/<attempt>/<sha256>`), so no attempt overwrites or
+deletes what another one stores, and nothing is visible before a row names it.
 """
 
 import json
+import secrets
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 from sqlalchemy import select
@@ -29,6 +30,7 @@ class Workbench:
         self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
         self.output = self.folder / "output"
         self.spec = self.folder / "spec.json"
+        self._data: Path | None = None
 
     def prepare(self) -> None:
         """Fetches all that the child needs; clears what a dead attempt of the job left here. Raises StorageError."""
@@ -36,7 +38,8 @@ class Workbench:
             shutil.rmtree(left, ignore_errors=True)
         self.output.mkdir(parents=True, exist_ok=True)
         spec = dict(self.claim.spec)
-        spec["data"] = {"format": "packed", "path": str(self._dataset())}
+        self._data = self._dataset()
+        spec["data"] = {"format": "packed", "path": str(self._data)}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
         for number, child in enumerate(self.claim.children):
@@ -77,6 +80,11 @@ class Workbench:
         for row in rows:
             _fetch(self.context.store, StoredFile(row.key, row.sha256, row.size), folder / row.name)
 
+    def distrust(self) -> None:
+        """Forgets the fetched data set: the next attempt fetches it anew."""
+        if self._data is not None:
+            shutil.rmtree(self._data, ignore_errors=True)
+
     def remove(self) -> None:
         """Deletes the folder; what counts is stored."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -88,8 +96,9 @@ def _fetch(store: ArtifactStore, file: StoredFile, path: Path) -> None:
     if local is None:
         store.get_file(file.key, path, file.sha256)
     elif local.is_file():
-        path.unlink(missing_ok=True)
-        path.symlink_to(local)
+        link = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        link.symlink_to(local)
+        link.replace(path)  # at once, also for whoever reads it now
     else:
         raise ArtifactMissing(f"the store has no {file.key}")
 
@@ -111,7 +120,9 @@ class Uploader(threading.Thread):
         warn: Callable[[str], None],
     ) -> None:
         super().__init__(name=f"upload-{claim.lease.job_id[-8:]}", daemon=True)
-        self._store, self._prefix, self._staging = store, f"jobs/{claim.lease.job_id}", staging
+        self._store, self._staging = store, staging
+        self._job = f"jobs/{claim.lease.job_id}"
+        self._prefix = f"{self._job}/{claim.lease.attempt}"
         self._record, self._warn = record, warn
         self._stored: set[str] = set()
         self._waiting: tuple[Path, CheckpointWritten] | None = None
@@ -121,9 +132,15 @@ class Uploader(threading.Thread):
     def checkpoint(self, event: CheckpointWritten) -> None:
         """Takes a checkpoint over. Its files are linked, so the child may drop its own."""
         staged = self._staging / Path(event.path).name
-        staged.mkdir(parents=True, exist_ok=True)
-        for file in Path(event.path).iterdir():
-            (staged / file.name).hardlink_to(file)
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            for file in Path(event.path).iterdir():
+                (staged / file.name).hardlink_to(file)
+        except FileNotFoundError:
+            # The child is ahead and has dropped it; it has written newer ones.
+            shutil.rmtree(staged, ignore_errors=True)
+            return
         with self._condition:
             overtaken, self._waiting = self._waiting, (staged, event)
             self._condition.notify()
@@ -133,6 +150,22 @@ class Uploader(threading.Thread):
     def artifact(self, event: ArtifactWritten) -> NewArtifact:
         """Stores one file of the result. Raises StorageError."""
         return NewArtifact(event.name, event.media_type, self._put(Path(event.path), event.media_type))
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """Deletes files that no row names any more. One that stays costs space and nothing else."""
+        for key in keys:
+            try:
+                self._store.delete(key)
+                self._stored.discard(key.rpartition("/")[2])
+            except StorageError as error:
+                self._warn(f"a superseded file stays in the store: {error}")
+
+    def keep_only(self, keys: Set[str]) -> None:
+        """Deletes whatever else the job's attempts left in the store, also those that died."""
+        try:
+            self.drop([key for key in self._store.keys(f"{self._job}/") if key not in keys])
+        except StorageError as error:
+            self._warn(f"superseded files stay in the store: {error}")
 
     def close(self) -> None:
         """Waits until everything that was taken over is stored."""

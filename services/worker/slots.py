@@ -26,32 +26,59 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Device:
-    """What a slot computes on. `index` is the GPU's number; None: the CPU."""
+    """What a slot computes on. `uuid` is the GPU's; None: the CPU."""
 
     name: str
-    index: int | None = None
+    uuid: str | None = None
 
     @property
     def resource_classes(self) -> tuple[str, ...]:
-        return ("any", "cpu") if self.index is None else ("any", "gpu")
+        return ("any", "cpu") if self.uuid is None else ("any", "gpu")
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"CUDA_VISIBLE_DEVICES": "" if self.index is None else str(self.index)}
+        # By UUID: numbers mean one card to the driver's tool and may mean another to CUDA.
+        return {"CUDA_VISIBLE_DEVICES": self.uuid or ""}
 
 
 def find_devices(slots: int | None) -> list[Device]:
-    """The GPUs of this host, else `slots` (or one) times its CPU. No torch, no CUDA: the driver's own tool is asked."""
+    """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, else `slots` (or one) times its CPU.
+
+    No torch, no CUDA: the driver's own tool is asked.
+    """
+    return visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))[:slots] or [Device("CPU")] * (slots or 1)
+
+
+def visible(gpus: Sequence[Device], wanted: str | None) -> list[Device]:
+    """Those of all GPUs, in the driver's order, that CUDA_VISIBLE_DEVICES names, by number or the begin of a UUID.
+
+    As in CUDA, what stands behind an entry that names none does not count.
+    """
+    if wanted is None:
+        return list(gpus)
+    found: list[Device] = []
+    for entry in filter(None, (part.strip() for part in wanted.split(","))):
+        named = [gpu for number, gpu in enumerate(gpus) if entry == str(number) or (gpu.uuid or "").startswith(entry)]
+        if len(named) != 1:
+            break
+        found += named
+    return found
+
+
+def _gpus() -> list[Device]:
     tool = shutil.which("nvidia-smi")
-    names: list[str] = []
-    if tool is not None:
-        answer = subprocess.run(  # noqa: S603
-            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False, timeout=60
-        )
-        names = [line.strip() for line in answer.stdout.splitlines() if line.strip()] if answer.returncode == 0 else []
-    if names:
-        return [Device(f"{name}, GPU {index}", index) for index, name in enumerate(names)][:slots]
-    return [Device("CPU")] * (slots or 1)
+    if tool is None:
+        return []
+    answer = subprocess.run(  # noqa: S603
+        [tool, "--query-gpu=uuid,name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
+    rows = [line.split(",", 1) for line in lines if "," in line]
+    return [Device(f"{name.strip()}, GPU {number}", uuid.strip()) for number, (uuid, name) in enumerate(rows)]
 
 
 class Slot:

@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,7 +31,7 @@ from bgpanet.events import (
 from services import jobs
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.jobs import Claim, StoredFile
+from services.jobs import Claim, NewArtifact, StoredFile
 from services.worker.child import Child, ForkServer, ForkServerGone, Request
 from services.worker.files import Uploader, Workbench
 from services.worker.lease import LeaseKeeper
@@ -64,6 +64,8 @@ class Attempt:
         self.result: Result | None = None
         self.failure: Failure | None = None
         self.artifacts: list[ArtifactWritten] = []
+        self.stalled = False
+        self._heard_at = time.monotonic()
 
     def nudge(self) -> None:
         """Has the supervising thread look at the orders again."""
@@ -81,7 +83,8 @@ class Attempt:
         except SQLAlchemyError as error:
             end = self._failing("storage", f"the database did not answer: {error}")
         except ForkServerGone as error:
-            end = self._failing("worker_lost", f"the child could not be started: {error}")
+            self.server.restart()
+            end = self._failing("worker_lost", f"the process that starts children was lost: {error}")
         except StaleAttempt:
             end = None
         except Exception as error:
@@ -121,6 +124,7 @@ class Attempt:
         """Handles events until the child has ended. Returns its exit status, minus a signal's number."""
         asked_at: float | None = None
         status: int | None = None
+        self._heard_at = time.monotonic()
         events, text = _Lines(self._event), _Lines(lambda line: self.keeper.log("info", line))
         with selectors.DefaultSelector() as selector:
             for descriptor, lines in ((child.events, events), (child.text, text)):
@@ -128,8 +132,11 @@ class Attempt:
             selector.register(self._wake_read, selectors.EVENT_READ)
             selector.register(self.server.channel, selectors.EVENT_READ)
             while status is None or len(selector.get_map()) > 2:
+                while self.server.has_message:
+                    status = self._ended(child, status)
                 for key, _ in selector.select(timeout=0.5 if status is None else 0.05):
                     if isinstance(key.data, _Lines):
+                        self._heard_at = time.monotonic()
                         if not key.data.read(key.fd):
                             selector.unregister(key.fd)
                     elif key.fd == self._wake_read:
@@ -137,7 +144,9 @@ class Attempt:
                     else:
                         status = self._ended(child, status)
                 asked_at = self._ask(child, asked_at)
-                if self.keeper.lost:
+                if time.monotonic() - self._heard_at > self.context.settings.stall_seconds:
+                    self.stalled = True
+                if self.keeper.lost or self.stalled:
                     child.signal(signal.SIGKILL)
         return status
 
@@ -182,7 +191,8 @@ class Attempt:
     def _record_checkpoint(self, step: int, epoch: int, files: Mapping[str, StoredFile]) -> None:
         # First what was said before the checkpoint: a later attempt does not say it again.
         self.keeper.flush()
-        jobs.record_checkpoint(self.context.database, self.claim.lease, step, epoch, files)
+        superseded = jobs.record_checkpoint(self.context.database, self.claim.lease, step, epoch, files)
+        self.uploader.drop(superseded)
 
     def _warn(self, message: str) -> None:
         self.keeper.log("warning", message)
@@ -196,17 +206,27 @@ class Attempt:
             return None
         if status == 0 and self.result is not None:
             summary = self.result.summary
+            self.uploader.close()  # from here on nobody else stores or drops files of this attempt
             stored = [self.uploader.artifact(event) for event in self.artifacts]
-            return lambda: jobs.finish(database, lease, summary, stored)
+            return lambda: self._finish(summary, stored)
         if self.keeper.cancelled:
             return lambda: jobs.confirm_cancel(database, lease)
         if status == INTERRUPTED or self.draining.is_set():
             return lambda: jobs.release(database, lease, "the worker was told to leave")
+        if self.stalled:
+            seconds = self.context.settings.stall_seconds
+            return self._failing("stalled", f"the child said nothing for {seconds:.0f} s and was ended")
         if self.failure is not None:
+            if self.failure.reason == "storage":
+                self.bench.distrust()
             return self._failing(self.failure.reason, self.failure.message)
         if status < 0:
             return self._failing("worker_lost", f"the child was ended by signal {-status}")
         return self._failing("internal", f"the child ended with status {status} and said no more")
+
+    def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:
+        jobs.finish(self.context.database, self.claim.lease, summary, stored)
+        self.uploader.keep_only({artifact.file.key for artifact in stored})
 
     def _failing(self, reason: str, error: str) -> Callable[[], None]:
         return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error)

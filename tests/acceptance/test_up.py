@@ -106,6 +106,13 @@ def wait_until(condition: Any, what: str, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def ready(product: Product) -> bool:
+    try:
+        return httpx.get(f"{product.url}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def ended(client: Client, job: JobHandle) -> bool:
     """Whether the job has ended; a service that does not answer for a moment is asked again."""
     try:
@@ -205,6 +212,27 @@ def test_a_running_job_ends_when_it_is_cancelled(product: Product) -> None:
         wait_until(lambda: [w["state"] for w in client.workers()] == ["idle"], "the slot is free")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("submit", "train", "--dataset", "x", "--set", "a=["), "--set a=["),
+        (("submit", "train", "--dataset", "x", "--set", "training.epochs=2024-01-01"), "not JSON serializable"),
+        (("submit", "train", "--dataset", "x", "--set", "training.learning_rate=.nan"), "not JSON compliant"),
+        (("submit", "train", "--dataset", "x", "-f", sys.executable), "codec can't decode"),
+        (("job", "x/../../tokens"), "there is no"),
+        (("dataset", "show", "../tokens"), "there is no"),
+        (("dataset", "show", ".."), "there is no"),
+    ],
+)
+def test_what_a_person_types_wrong_is_told_without_a_traceback(
+    product: Product, arguments: tuple[str, ...], told: str
+) -> None:
+    status = 2 if arguments[0] == "submit" else 1
+    answer = " ".join(product.bgpanet(*arguments, status=status).split())
+    assert told in answer
+    assert "Traceback" not in answer
+
+
 # ── Safety ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -239,6 +267,7 @@ def test_a_part_that_dies_is_started_again_and_work_goes_on(product: Product, pa
         wait_until(lambda: job.refresh().values["progress"]["fraction"] > 0.1, "it runs")
         product.part(part).kill()
         wait_until(lambda: ended(client, job), "it ends", 120)
+        wait_until(lambda: ready(product), "it is ready again")
         after = client.submit("train", dataset="lesions", spec=tiny_spec(epochs=1)).wait(timeout=60)
         assert (job.state, after.state) == ("succeeded", "succeeded")
 
@@ -277,6 +306,13 @@ def test_when_it_is_killed_nothing_that_it_started_stays(tmp_path: Path) -> None
     with product.process:
         product.process.kill()
     assert psutil.wait_procs(parts, timeout=20)[1] == []
+
+
+def test_a_second_one_on_the_same_home_is_refused_and_harms_nothing(product: Product) -> None:
+    assert f"the product runs there already at {product.url}" in " ".join(
+        product.bgpanet("up", "--home", str(product.home), "--port", "0", status=1).split()
+    )
+    assert product.bgpanet("jobs", "--json")
 
 
 def test_a_port_that_is_taken_is_told(product: Product, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_child_that_is_killed_is_tried_again_from_its_checkpoint_with_the_same
 
     killed = submit(running)
     running.until(lambda: checkpoint_step(running, killed, 5), "a checkpoint is recorded")
-    kill_children(running)
+    signal_children(running, signal.SIGKILL)
     ended(running, killed)
 
     outcomes = [a["outcome"] for a in views.list_attempts(running.context.database, ADMIN, killed)]
@@ -122,16 +122,61 @@ def test_a_child_that_is_killed_is_tried_again_from_its_checkpoint_with_the_same
     assert digests(running, killed) == digests(running, undisturbed)
 
 
-def kill_children(made: Cluster) -> None:
-    """SIGKILL for every process that a fork server has forked."""
+@pytest.mark.timeout(400)
+def test_a_child_that_hangs_is_ended_and_told(running: Cluster) -> None:
+    running.worker("only", stall_seconds=8.0)
+    hung = submit(running)
+    running.until(lambda: checkpoint_step(running, hung, 1), "a checkpoint is recorded")
+    signal_children(running, signal.SIGSTOP)
+    running.until(lambda: look(running, hung)["state"] in TERMINAL or None, "it is ended")
+    job = look(running, hung)
+    assert (job["state"], job["reason"]) == ("failed", "stalled")
+    ended(running, submit(running, epochs=1))
+
+
+@pytest.mark.timeout(400)
+def test_the_death_of_the_fork_server_costs_one_attempt(running: Cluster) -> None:
+    running.worker("only")
+    job_id = submit(running)
+    running.until(lambda: checkpoint_step(running, job_id, 1), "a checkpoint is recorded")
+    for server in fork_servers(running):
+        server.kill()
+    ended(running, job_id)
+    outcomes = [a["outcome"] for a in views.list_attempts(running.context.database, ADMIN, job_id)]
+    assert outcomes == ["worker_lost", "succeeded"]
+
+
+@pytest.mark.timeout(400)
+def test_of_a_finished_job_only_its_result_stays_in_the_store(running: Cluster) -> None:
+    running.worker("only")
+    job_id = submit(running)
+    running.until(lambda: checkpoint_step(running, job_id, 5), "a checkpoint is recorded")
+    assert len(views.list_checkpoints(running.context.database, ADMIN, job_id)) <= 2
+    ended(running, job_id)
+    artifacts = views.list_artifacts(running.context.database, ADMIN, job_id)
+
+    def left() -> bool | None:
+        keys = list(running.context.store.keys(f"jobs/{job_id}/"))
+        return True if len(keys) == len({item["sha256"] for item in artifacts}) else None
+
+    running.until(left, "what is superseded is deleted", 30)
+    assert views.list_checkpoints(running.context.database, ADMIN, job_id) == []
+
+
+def fork_servers(made: Cluster) -> list[Any]:
+    """The fork servers of the worker that was started last."""
     import psutil
 
     worker = psutil.Process(made.processes[-1].process.pid)
-    servers = [p for p in worker.children() if "bgpanet.forkserver" in " ".join(p.cmdline())]
-    runs = [run for server in servers for run in server.children()]
+    return [p for p in worker.children() if "bgpanet.forkserver" in " ".join(p.cmdline())]
+
+
+def signal_children(made: Cluster, number: signal.Signals) -> None:
+    """A signal for every process that a fork server has forked."""
+    runs = [run for server in fork_servers(made) for run in server.children()]
     assert runs
     for run in runs:
-        run.send_signal(signal.SIGKILL)
+        run.send_signal(number)
 
 
 @pytest.mark.timeout(400)

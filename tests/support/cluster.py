@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,14 +61,14 @@ class Cluster:
         self.processes: list[Process] = []
         migrate(settings.database_url)
 
-    def start(self, *arguments: str) -> Process:
+    def start(self, *arguments: str, **settings: Any) -> Process:
         log = self.folder / f"{'-'.join(arguments).replace('/', '_')}-{len(self.processes)}.log"
-        process = Process(self.context.settings, list(arguments), log)
+        process = Process(replace(self.context.settings, **settings), list(arguments), log)
         self.processes.append(process)
         return process
 
-    def worker(self, name: str) -> Process:
-        return self.start("worker", "--name", name, "--threads", "1")
+    def worker(self, name: str, **settings: Any) -> Process:
+        return self.start("worker", "--name", name, "--threads", "1", **settings)
 
     def scheduler(self) -> Process:
         return self.start("scheduler")

@@ -189,11 +189,12 @@ def test_finishing_twice_changes_nothing(database: Database) -> None:
 def test_a_job_that_has_ended_never_changes_again(database: Database, clock: Clock, end: str) -> None:
     job_id = submit(database)
     lease = claim(database).lease
-    {
+    ends: dict[str, Callable[[], object]] = {
         "succeeded": lambda: jobs.finish(database, lease, {}, []),
         "failed": lambda: jobs.fail(database, lease, "internal", "broken"),
         "cancelled": lambda: jobs.confirm_cancel(database, lease),
-    }[end]()
+    }
+    ends[end]()
     before = views.get_job(database, ADMIN, job_id)
     clock.forward(1000)
     jobs.cancel(database, job_id)

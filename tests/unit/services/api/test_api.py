@@ -259,6 +259,23 @@ def test_a_cross_validation_has_a_child_for_each_fold(api: Api) -> None:
     assert all(child["parent"] == parent["id"] for child in children)
 
 
+def test_a_division_that_leaves_too_little_for_validation_is_refused_by_the_classs_name(api: Api) -> None:
+    """Of 30 lesions of a class, one half is the test part; the other can be cut into 15 parts, but not into 16."""
+    spec = {"model": "bgpanet_micro", "split": {"folds": 2, "validation_folds": 16}}
+    answer = api.submit(spec=spec)
+    assert answer.status_code == 422
+    told = " ".join(error["detail"] for error in answer.json["errors"])
+    assert f"class {CLASSES[0]!r} would have 30 lesions; 2 folds, each leaving 16 for validation" in told
+    assert api.submit(spec={**spec, "split": {"folds": 2, "validation_folds": 15}}).status_code == 201
+
+
+def test_a_long_name_leaves_room_for_the_folds(api: Api) -> None:
+    parent = api.submit(kind="cross_validate", name="n" * 200).json
+    names = [child["name"] for child in api.call("GET", f"jobs/{parent['id']}/children").json["items"]]
+    assert max(map(len, names)) <= 200
+    assert names[4].endswith(", fold 4")
+
+
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -317,7 +334,7 @@ def test_registering_a_folder_that_is_none_tells_why(api: Api, tmp_path: Path) -
     assert answer.json["errors"]
 
 
-@pytest.mark.parametrize("path", ["nope", "jobs/x", "datasets/x", "models/x"])
+@pytest.mark.parametrize("path", ["nope", "jobs/x", "datasets/x", "models/x", "jobs/%00", "datasets/a%00b"])
 def test_what_does_not_exist_is_a_problem_document(api: Api, path: str) -> None:
     answer = api.call("GET", path)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,14 +93,27 @@ def test_children_do_not_outlive_their_server_and_the_next_start_has_a_new_one(t
         process.wait(10)
         with pytest.raises(ForkServerGone):
             made.receive(10)
-        with pytest.raises(ForkServerGone):
-            made.start(request(tmp_path))
         again = made.start(request(tmp_path, model="nothing"))
         assert isinstance(events(again)[-1], Failure)
         for one in (child, again):
             one.close()
     finally:
         made.close()
+
+
+def test_a_start_and_an_end_that_arrive_together_are_two_messages(tmp_path: Path) -> None:
+    """The channel is not readable for the second one any more; who waits for that waits for ever."""
+    made = ForkServer({})
+    made.close()
+    made.channel, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b'{"ready": true}\n{"started": 7}\n{"ended": 7, "status": 2}\n')
+        child = made.start(request(tmp_path))
+        assert child.pid == 7
+        before, message, after = made.has_message, made.receive(1), made.has_message
+        assert (before, message, after) == (True, {"ended": 7, "status": 2}, False)
+        child.close()
+    made.channel.close()
 
 
 def test_progress_comes_while_it_runs(server: ForkServer, tmp_path: Path) -> None:
