@@ -23,10 +23,9 @@ from bgpanet.data.pixels import PixelCache, open_pixels
 from bgpanet.data.readers import read
 from bgpanet.data.splits import Leakage, Split, leakage, make_split, subset
 from bgpanet.errors import Interrupted, InvalidInput
-from bgpanet.evaluation.bootstrap import grouped_intervals
-from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.evaluation.summary import evaluate, evaluate_pooled
 from bgpanet.events import ArtifactWritten, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
@@ -38,7 +37,7 @@ from bgpanet.training.checkpoints import saved_compute
 from bgpanet.training.fit import Fitted, fit
 from bgpanet.training.task import Task, steps_per_epoch
 
-REPORT = "report.json"
+REPORT, VALIDATION = "report.json", "validation_predictions"
 MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
@@ -74,7 +73,8 @@ class Workplace:
 def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     """Trains on one split. Returns the summary, which is also reported as `Result`.
 
-    Writes `report.json`, `predictions.csv`, `predictions.parquet`, `model.safetensors`, `model.json`.
+    Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
+    that is reported was chosen but weights, temperature and thresholds), `model.safetensors`, `model.json`.
 
     Raises:
         BGPANetError: as its kinds say.
@@ -91,8 +91,11 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     place.report(Log(message=_opening(task, split, compute)))
     fitted = fit(task, place.output / "checkpoints", place.report, place.stop)
     task.model.load_state_dict(fitted.weights)
-    logits = infer_logits(task.model, pixels.pixels, split.test, spec.training.batch_size, compute)
-    return _conclude(spec, place, index, pixels, split, fitted, softmax(logits), identity, compute)
+    probabilities = {
+        name: softmax(infer_logits(task.model, pixels.pixels, part, spec.training.batch_size, compute))
+        for name, part in {"validation": split.validation, "test": split.test}.items()
+    }
+    return _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
 
 
 def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
@@ -101,17 +104,29 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     Writes `report.json`, `predictions.csv`, `predictions.parquet`; each fold's own files lie in `fold-<n>/`.
     """
     folds = range(spec.split.folds)
-    digest = read_data(spec).digest
+    index = read_data(spec)
     for fold in folds:
         folder = place.output / f"fold-{fold}"
-        if not _is_done(folder / REPORT, spec.fold(fold), digest):
+        if not _is_done(folder / REPORT, spec.fold(fold), index.digest):
             train(spec.fold(fold), _fold_place(place, folder, fold, len(folds)))
     reports = [json.loads((place.output / f"fold-{n}" / REPORT).read_text(encoding="utf-8")) for n in folds]
     tables = [PredictionTable.read(place.output / f"fold-{n}" / "predictions.parquet") for n in folds]
     classes = reports[0]["classes"]
     parts = [_fold_predictions(n, tables[n], reports[n]) for n in folds]
-    summary = {**pool_folds(parts, classes), "classes": classes, "synthetic": reports[0]["synthetic"]}
     table = PredictionTable.concatenate(tables)
+    attributes = {record.image_id: record.attributes for record in index.records}
+    summary = {
+        **pool_folds(parts, classes),
+        **evaluate_pooled(
+            table.truth_labels(),
+            [part.probabilities.astype(np.float64) for part in tables],
+            table.groups,
+            [attributes[image_id] for image_id in table.image_ids],
+            reports,
+        ),
+        "classes": classes,
+        "synthetic": reports[0]["synthetic"],
+    }
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
     details = {"folds": [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]}
     _write(place, {**summary, "kind": "cross_validate", "fold_reports": details["folds"], **provenance}, table)
@@ -186,12 +201,10 @@ def _conclude(
     pixels: PixelCache,
     split: Split,
     fitted: Fitted,
-    probabilities: np.ndarray,
+    probabilities: dict[str, np.ndarray],
     identity: str,
     compute: Compute,
 ) -> dict[str, Any]:
-    truth = index.labels[split.test]
-    groups = index.groups[split.test]
     state = fitted.state
     kept = {
         "epoch": state.best_epoch,
@@ -201,8 +214,14 @@ def _conclude(
         "loss_weight_focal": state.best_loss_weight_focal,
     }
     summary = {
-        "figures": classification_metrics(truth, probabilities, index.classes),
-        "intervals": grouped_intervals(truth, probabilities, groups),
+        **evaluate(
+            index.labels[split.test],
+            probabilities["test"],
+            index.groups[split.test].tolist(),
+            [index.records[position].attributes for position in split.test],
+            (index.labels[split.validation], probabilities["validation"]),
+            index.classes,
+        ),
         "classes": list(index.classes),
         "leakage": asdict(_leakage(index, split)),
         "split": _describe(spec, index, split),
@@ -232,7 +251,10 @@ def _conclude(
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
     }
-    table = PredictionTable.of(index, split.test, probabilities, fold=spec.split.fold)
+    validation = PredictionTable.of(index, split.validation, probabilities["validation"])
+    validation.write(place.output / f"{VALIDATION}.csv", place.output / f"{VALIDATION}.parquet")
+    place.hand_in(place.output / f"{VALIDATION}.parquet")
+    table = PredictionTable.of(index, split.test, probabilities["test"], fold=spec.split.fold)
     _write(place, {**summary, **details}, table)
     place.report(Result(summary=summary))
     return summary
@@ -276,7 +298,7 @@ def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
     if report.get("fingerprint") != identity:
         raise InvalidInput.one(str(path), "is the report of another run; take an empty output folder")
     summary = {name: report[name] for name in SUMMARY}
-    for name in (WEIGHTS, CARD, "predictions.csv", "predictions.parquet", REPORT):
+    for name in (WEIGHTS, CARD, f"{VALIDATION}.parquet", "predictions.csv", "predictions.parquet", REPORT):
         place.hand_in(place.output / name)
     place.report(Result(summary=summary))
     return summary
@@ -285,6 +307,10 @@ def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
 SUMMARY = (
     "figures",
     "intervals",
+    "class_intervals",
+    "calibration",
+    "operating_points",
+    "subgroups",
     "classes",
     "leakage",
     "split",

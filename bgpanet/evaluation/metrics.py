@@ -16,6 +16,7 @@ from bgpanet.evaluation.statistics import wilson_interval
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Counts = IntArray | FloatArray
 
 ROW_SUM_TOLERANCE = 1e-3
 ECE_BINS = 15
@@ -104,7 +105,7 @@ def tallies(confusion: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     return confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
 
 
-def macro_figures(hits: IntArray, support: IntArray, predicted: IntArray) -> dict[str, FloatArray]:
+def macro_figures(hits: Counts, support: Counts, predicted: Counts) -> dict[str, FloatArray]:
     """accuracy, balanced_accuracy, macro_precision and macro_f1, (…), from the `tallies` of classes, (…, K).
 
     The means over classes run over the classes with support, as scikit-learn's `balanced_accuracy_score` does and
@@ -121,7 +122,7 @@ def macro_figures(hits: IntArray, support: IntArray, predicted: IntArray) -> dic
     }
 
 
-def _share(part: IntArray, whole: IntArray) -> FloatArray:
+def _share(part: Counts, whole: Counts) -> FloatArray:
     """part / whole, 0 where there is nothing to share."""
     shares: FloatArray = part / np.maximum(whole, 1)
     return shares
@@ -156,6 +157,33 @@ def _average_precision(scores: FloatArray, others: FloatArray) -> float:
     return float((hits / (hits + false_alarms)).mean())
 
 
+def rank_figures(y: IntArray, p: FloatArray, weights: FloatArray) -> dict[str, FloatArray]:
+    """auroc_macro, auprc_macro, `auroc/<k>` and `auprc/<k>`, (R,) each, of images that count `weights` (R, n) times.
+
+    Definitions are those of `classification_metrics`; NaN where a figure is undefined.
+    """
+    found: dict[str, FloatArray] = {}
+    for k in range(p.shape[1]):
+        order = np.argsort(p[:, k], kind="stable")
+        scores, positive = p[order, k], y[order] == k
+        last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # of each run of equal scores
+        upto = [np.cumsum(weights[:, order] * part, axis=1)[:, last] for part in (positive, ~positive)]
+        hits, others = (np.diff(sums, axis=1, prepend=0.0) for sums in upto)
+        all_hits, all_others = upto[0][:, -1:], upto[1][:, -1:]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pairs = (hits * (upto[1] - others / 2)).sum(axis=1)
+            found[f"auroc/{k}"] = pairs / (all_hits * all_others)[:, 0]
+            above, false_alarms = all_hits - upto[0] + hits, all_others - upto[1] + others
+            precision = np.nan_to_num(above / (above + false_alarms))
+            found[f"auprc/{k}"] = (hits * precision).sum(axis=1) / all_hits[:, 0]
+    for name in ("auroc", "auprc"):
+        values = np.stack([found[f"{name}/{k}"] for k in range(p.shape[1])])
+        defined = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            found[f"{name}_macro"] = np.where(defined, values, 0.0).sum(axis=0) / defined.sum(axis=0)
+    return found
+
+
 def _mean_of_defined(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return math.fsum(defined) / len(defined) if defined else None
@@ -179,22 +207,31 @@ def _cohen_kappa(confusion: IntArray) -> float | None:
     return (n * int(hits.sum()) - by_chance) / (n * n - by_chance) if by_chance < n * n else None
 
 
-def _probability_figures(y: IntArray, p: FloatArray) -> dict[str, float]:
+def image_terms(y: IntArray, p: FloatArray) -> dict[str, FloatArray]:
+    """What each image, (n,), adds to nll and brier; and to ece: its `bin`, and by how much [right] exceeds its top
+    probability."""
     right = p.argmax(axis=1) == y
     p = p / p.sum(axis=1, keepdims=True)
     of_truth = p[np.arange(len(y)), y]
+    inner_edges = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
+    top = p.max(axis=1)
     return {
-        "nll": float(-np.log(np.maximum(of_truth, np.finfo(np.float64).eps)).mean()),
-        "brier": float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean()),
-        "ece": _expected_calibration_error(p.max(axis=1), right),
+        "nll": -np.log(np.maximum(of_truth, np.finfo(np.float64).eps)),
+        "brier": ((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1),
+        "bin": np.digitize(top, inner_edges, right=True).astype(np.float64),
+        "excess": right - top,
     }
 
 
-def _expected_calibration_error(top: FloatArray, right: npt.NDArray[np.bool_]) -> float:
-    inner_edges = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
-    bins = np.digitize(top, inner_edges, right=True)
+def _probability_figures(y: IntArray, p: FloatArray) -> dict[str, float]:
+    terms = image_terms(y, p)
     # A bin's share of the images times |accuracy - confidence| is |right answers - summed confidence| / n.
-    return float(np.abs(np.bincount(bins, weights=right - top)).sum() / len(top))
+    excess = np.bincount(terms["bin"].astype(np.int64), weights=terms["excess"])
+    return {
+        "nll": float(terms["nll"].mean()),
+        "brier": float(terms["brier"].mean()),
+        "ece": float(np.abs(excess).sum() / len(y)),
+    }
 
 
 def _constant_predictor(names: Sequence[str], confusion: IntArray) -> dict[str, Any]:

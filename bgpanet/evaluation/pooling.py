@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.evaluation.bootstrap import grouped_intervals
 from bgpanet.evaluation.metrics import checked, classification_metrics
+from bgpanet.evaluation.summary import divided
 
 FOLD_FIGURES = (
     "accuracy",
@@ -50,7 +51,7 @@ def pool_folds(folds: Sequence[FoldPredictions], classes: Sequence[str]) -> dict
         single fold); both None where any fold's figure is undefined, since a mean over fewer folds would mislead.
     pooled: `classification_metrics` of the union of the test parts, each image predicted by the net that did not
         learn from it. Ranking figures there compare scores of different nets; the mean over folds does not.
-    intervals: `grouped_intervals` of the pooled figures, [low, high] at 95 %.
+    intervals, class_intervals: `grouped_intervals` of the pooled figures, [low, high] at 95 %.
     leakage: groups that stand in more than one test part; images of such groups, each tested by a net that was given
         other images of its group; share of all images. All 0 where the split is by group.
 
@@ -70,7 +71,7 @@ def pool_folds(folds: Sequence[FoldPredictions], classes: Sequence[str]) -> dict
         "folds": len(folds),
         "mean": {name: _mean_and_sd([fold.figures[name] for fold in folds]) for name in FOLD_FIGURES},
         "pooled": classification_metrics(y_true, probabilities, classes),
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        **divided(intervals, classes),
         "leakage": _leakage(folds),
     }
 

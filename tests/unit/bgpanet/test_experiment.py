@@ -16,7 +16,9 @@ from bgpanet.data.index import Index
 from bgpanet.data.pixels import open_pixels
 from bgpanet.data.readers.ham10000 import METADATA
 from bgpanet.errors import Interrupted, InvalidInput
+from bgpanet.evaluation.calibration import fit_temperature, scaled
 from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.operating import frozen_thresholds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.events import ArtifactWritten, Event, Progress, Result
 from bgpanet.experiment import Workplace, cross_validate, train
@@ -24,7 +26,10 @@ from bgpanet.inference import infer_logits, softmax
 from bgpanet.prediction import predict
 from bgpanet.specs import CrossValidateSpec, PredictSpec, TrainSpec, parse_spec
 
-FILES = ["model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json"]
+FILES = [
+    "model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json",
+    "validation_predictions.parquet",
+]  # fmt: skip
 
 
 def spec(kind: str, data: Path, **changes: Any) -> Any:
@@ -89,7 +94,8 @@ def files(folder: Path) -> dict[str, str]:
 
 def test_a_training_leaves_its_files_and_says_so(trained: tuple[Path, dict[str, Any], Place]) -> None:
     output, summary, place = trained
-    assert sorted(path.name for path in output.iterdir() if path.is_file()) == FILES
+    left = sorted(path.name for path in output.iterdir() if path.is_file())
+    assert left == sorted([*FILES, "validation_predictions.csv"])
     assert place.artifacts() == FILES
     assert isinstance(place.said[-1], Result)
     assert json.dumps(place.said[-1].summary) == json.dumps(summary)
@@ -115,6 +121,29 @@ def test_the_figures_are_those_of_the_kept_weights_on_the_test_part(
     assert summary["synthetic"] is card.synthetic is True
     low, high = summary["intervals"]["balanced_accuracy"]
     assert low <= figures["balanced_accuracy"] <= high
+
+
+def test_temperature_and_thresholds_are_fitted_on_validation_and_reported_on_the_test_part(
+    trained: tuple[Path, dict[str, Any], Place],
+) -> None:
+    output, summary, _ = trained
+    validation = PredictionTable.read(output / "validation_predictions.parquet")
+    test = PredictionTable.read(output / "predictions.parquet")
+    assert not set(validation.image_ids) & set(test.image_ids)
+    assert not set(validation.groups) & set(test.groups)
+    temperature = fit_temperature(validation.truth_labels(), validation.probabilities)
+    assert summary["calibration"]["temperature"] == pytest.approx(temperature, rel=1e-3)
+    after = classification_metrics(test.truth_labels(), scaled(test.probabilities, temperature))
+    assert summary["calibration"]["after"]["nll"] == pytest.approx(after["nll"], rel=1e-3)
+    assert summary["calibration"]["before"]["nll"] == pytest.approx(summary["figures"]["nll"])
+    thresholds = frozen_thresholds(validation.truth_labels(), validation.probabilities)
+    for point in summary["operating_points"]:
+        k = summary["classes"].index(point["class"])
+        threshold = thresholds[k][f"{point['wanted_specificity']:g}"]
+        assert point["threshold"] == pytest.approx(threshold, abs=1e-6)
+    assert set(summary["subgroups"]) == {"age", "sex", "site"}
+    assert summary["intervals"].keys() >= {"balanced_accuracy", "macro_f1", "accuracy", "mcc", "nll", "auroc_macro"}
+    assert summary["class_intervals"].keys() == set(summary["classes"])
 
 
 def test_the_report_says_with_what_it_was_made(trained: tuple[Path, dict[str, Any], Place], index: Index) -> None:
@@ -192,6 +221,9 @@ def test_a_cross_validation_tests_every_image_once_and_pools(
     assert summary["mean"]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(values))
     assert summary["mean"]["balanced_accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1))
     assert summary["leakage"]["groups"] == 0
+    assert len(summary["calibration"]["temperatures"]) == 2
+    assert sum(row["images"] for row in summary["subgroups"]["sex"]) == len(index.records)
+    assert summary["operating_points"][0]["sensitivity_sd"] is not None
     fractions = [event.fraction for event in place.said if isinstance(event, Progress)]
     assert fractions == sorted(fractions)
     assert place.artifacts() == ["predictions.csv", "predictions.parquet", "report.json"]

@@ -1,0 +1,117 @@
+"""Is one system better than another: fold by fold on the same test parts, or not at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.evaluation.bootstrap import grouped_differences
+from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.statistics import corrected_paired_t, holm
+
+FIGURES = ("balanced_accuracy", "macro_f1", "accuracy", "auroc_macro")
+
+
+@dataclass(frozen=True, eq=False)
+class TestedFold:
+    """What one system said of one test part: image ids, groups, labels (n,), probabilities (n, K), in any order of
+    images; `n_train`: images that it learned from."""
+
+    __test__ = False  # no test of pytest's
+
+    image_ids: Sequence[str]
+    groups: Sequence[str]
+    y_true: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    n_train: int
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A named system with its folds, in the order of the division, and the class names of its columns."""
+
+    name: str
+    classes: Sequence[str]
+    folds: Sequence[TestedFold]
+
+
+def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]:
+    """Each of `others` against `reference`, on each of balanced accuracy, macro F1, accuracy and macro AUROC.
+
+    A row: system, figure, `mean` of the k folds and `reference_mean`, `difference` (other - reference) with its
+    `interval`, 95 % by a bootstrap over groups of all out-of-fold predictions under the same draws, t and p of the
+    corrected resampled t-test over folds (Nadeau & Bengio 2003), and `p_holm`, adjusted by Holm over all systems for
+    that figure.
+
+    Raises:
+        InvalidInput: the systems were not tested on the same images, fold by fold; with every reason.
+    """
+    problems = [problem for other in others for problem in _differing(reference, other)]
+    if problems:
+        raise InvalidInput(problems)
+    rows = []
+    scores = {system.name: _scores(system) for system in (reference, *others)}
+    intervals = {other.name: _intervals(reference, other) for other in others}
+    for figure in FIGURES:
+        tests = [
+            {**_test(reference, other, scores, figure), "interval": list(intervals[other.name][figure])}
+            for other in others
+        ]
+        adjusted = holm([test["p"] for test in tests])
+        rows += [{**test, "p_holm": p} for test, p in zip(tests, adjusted, strict=True)]
+    return rows
+
+
+def _test(reference: System, other: System, scores: dict[str, dict[str, list[float]]], figure: str) -> dict[str, Any]:
+    a, b = scores[other.name][figure], scores[reference.name][figure]
+    n_train = [fold.n_train for fold in reference.folds]
+    n_test = [len(fold.image_ids) for fold in reference.folds]
+    t, p = corrected_paired_t(a, b, n_train, n_test)
+    return {
+        "system": other.name,
+        "figure": figure,
+        "mean": float(np.mean(a)),
+        "reference_mean": float(np.mean(b)),
+        "difference": float(np.mean(a) - np.mean(b)),
+        "t": t,
+        "p": p,
+    }
+
+
+def _intervals(reference: System, other: System) -> dict[str, tuple[float, float]]:
+    order = [_order(fold) for fold in reference.folds]
+    y = np.concatenate([fold.y_true[rows] for fold, rows in zip(reference.folds, order, strict=True)])
+    groups = [fold.groups[n] for fold, rows in zip(reference.folds, order, strict=True) for n in rows]
+    a, b = (np.concatenate([fold.probabilities[_order(fold)] for fold in one.folds]) for one in (other, reference))
+    return grouped_differences(y, a, b, groups)
+
+
+def _scores(system: System) -> dict[str, list[float]]:
+    found = [classification_metrics(fold.y_true, fold.probabilities, system.classes) for fold in system.folds]
+    return {figure: [values[figure] for values in found] for figure in FIGURES}
+
+
+def _order(fold: TestedFold) -> list[int]:
+    return sorted(range(len(fold.image_ids)), key=lambda n: fold.image_ids[n])
+
+
+def _differing(reference: System, other: System) -> list[Problem]:
+    where = f"{other.name} and {reference.name}"
+    if list(other.classes) != list(reference.classes):
+        return [Problem(where, "know other classes, or the same in another order")]
+    if len(other.folds) != len(reference.folds):
+        return [Problem(where, f"have {len(other.folds)} and {len(reference.folds)} folds; compare over the same")]
+    problems = []
+    for number, (mine, theirs) in enumerate(zip(other.folds, reference.folds, strict=True)):
+        labels = [dict(zip(fold.image_ids, fold.y_true.tolist(), strict=True)) for fold in (mine, theirs)]
+        if labels[0].keys() != labels[1].keys():
+            n = len(labels[0].keys() ^ labels[1].keys())
+            problems.append(Problem(where, f"fold {number} was tested on other images ({n} differ)"))
+        elif labels[0] != labels[1]:
+            problems.append(Problem(where, f"fold {number} has other labels for the same images"))
+        elif mine.n_train != theirs.n_train:
+            problems.append(Problem(where, f"fold {number} learned from {mine.n_train} and {theirs.n_train} images"))
+    return problems
