@@ -39,6 +39,12 @@ def cross_validate(spec: SpecFile, output: Output, cache: Cache = None, threads:
 
 
 @app.command()
+def study(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+    """Train every variant on every fold and test each against the reference."""
+    _run(Run("study", spec, output, cache or output / "cache", threads))
+
+
+@app.command()
 def predict(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
     """Apply a trained model to every image of a data set."""
     _run(Run("predict", spec, output, cache or output / "cache", threads))

@@ -26,7 +26,7 @@ from bgpanet.errors import Interrupted, InvalidInput
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.summary import evaluate, evaluate_pooled
-from bgpanet.events import ArtifactWritten, Log, Progress, Report, Result
+from bgpanet.events import ArtifactWritten, Event, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
@@ -41,6 +41,8 @@ REPORT, VALIDATION = "report.json", "validation_predictions"
 MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
+    ".md": "text/markdown",
+    ".tex": "text/x-tex",
     ".parquet": "application/vnd.apache.parquet",
     ".safetensors": "application/octet-stream",
 }
@@ -107,8 +109,8 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     index = read_data(spec)
     for fold in folds:
         folder = place.output / f"fold-{fold}"
-        if not _is_done(folder / REPORT, spec.fold(fold), index.digest):
-            train(spec.fold(fold), _fold_place(place, folder, fold, len(folds)))
+        if not is_done(folder / REPORT, spec.fold(fold), index.digest):
+            train(spec.fold(fold), part_of(place, folder, fold, len(folds), f"fold {fold + 1} of {len(folds)}"))
     reports = [json.loads((place.output / f"fold-{n}" / REPORT).read_text(encoding="utf-8")) for n in folds]
     tables = [PredictionTable.read(place.output / f"fold-{n}" / "predictions.parquet") for n in folds]
     classes = reports[0]["classes"]
@@ -338,19 +340,21 @@ def _opening(task: Task, split: Split, compute: Compute) -> str:
 # ── Folds ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fold_place(place: Workplace, folder: Path, fold: int, folds: int) -> Workplace:
-    def report(event: Any) -> None:
+def part_of(place: Workplace, folder: Path, number: int, parts: int, name: str) -> Workplace:
+    """The workplace of one training among several: its progress is a part of theirs, and its files stay in `folder`."""
+
+    def report(event: Event) -> None:
         if isinstance(event, Progress):
-            message = f"fold {fold + 1} of {folds}: {event.message}"
-            place.report(event.model_copy(update={"fraction": (fold + event.fraction) / folds, "message": message}))
+            values = {"fraction": (number + event.fraction) / parts, "message": f"{name}: {event.message}"}
+            place.report(event.model_copy(update={**values, "eta_seconds": None}))
         elif isinstance(event, Log):
             place.report(event)
 
     return Workplace(output=folder, cache=place.cache, report=report, stop=place.stop, threads=place.threads)
 
 
-def _is_done(path: Path, spec: TrainSpec, dataset_digest: str) -> bool:
-    """Whether the training of a fold has its report. Raises InvalidInput where that is of another training."""
+def is_done(path: Path, spec: TrainSpec, dataset_digest: str) -> bool:
+    """Whether a training has its report. Raises InvalidInput where that is of another training."""
     if not path.is_file():
         return False
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -31,8 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 def serve(channel: socket.socket) -> None:
     """Serves until the peer closes its end."""
-    import bgpanet.experiment
-    import bgpanet.prediction  # noqa: F401 - imported for the children
+    import bgpanet.prediction
+    import bgpanet.study  # noqa: F401 - imported for the children
 
     gc.freeze()  # what is imported stays shared with the children
     wake_read, wake_write = os.pipe()

@@ -8,7 +8,7 @@ from types import FrameType
 
 from bgpanet.errors import BGPANetError, Interrupted
 from bgpanet.events import Failure, Log, Report
-from bgpanet.specs import AnySpec, CrossValidateSpec, TrainSpec, read_spec
+from bgpanet.specs import AnySpec, CrossValidateSpec, StudySpec, TrainSpec, read_spec
 
 SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit statuses. 75 is sysexits' EX_TEMPFAIL: the same command goes on from the checkpoint."""
@@ -68,11 +68,14 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.prediction import predict
+    from bgpanet.study import study
 
     place = Workplace(output=run.output, cache=run.cache, report=report, stop=stop, threads=run.threads)
     if isinstance(spec, TrainSpec):
         train(spec, place)
     elif isinstance(spec, CrossValidateSpec):
         cross_validate(spec, place)
+    elif isinstance(spec, StudySpec):
+        study(spec, place)
     else:
         predict(spec, place)

@@ -7,6 +7,7 @@ Every problem of a spec is told at once, as `InvalidInput`. Defaults are the art
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -267,6 +268,78 @@ class CrossValidateSpec(LearningSpec):
         return TrainSpec(**{name: getattr(self, name) for name in LearningSpec.model_fields}, split=split)
 
 
+class VariantSpec(Spec):
+    """One row of a study: what it changes of the study's own spec."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+()/-]{0,59}$")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="fields of the spec; model and loss replace, groups such as training are changed field by field",
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study."""
+
+    variant: str
+    seed: int
+    fold: int
+    spec: TrainSpec
+
+
+MOST_CELLS = 2000
+
+
+class StudySpec(LearningSpec):
+    """Train every variant with every seed on every fold, and test each variant against the reference."""
+
+    split: FoldsSpec = FoldsSpec()
+    variants: tuple[VariantSpec, ...] = Field(min_length=2, max_length=64)
+    reference: str = Field(description="name of the variant that the others are tested against")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, max_length=20, description="of weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        problems = [f"variant {name!r} stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        if self.reference not in names:
+            problems.append(f"reference {self.reference!r} is none of the variants: {', '.join(names)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            problems.append("a seed stands twice")
+        cells = len(names) * len(self.seeds) * self.split.folds
+        if cells > MOST_CELLS:
+            problems.append(f"{cells} trainings are more than {MOST_CELLS}; split the study")
+        for variant in self.variants:
+            if shared := sorted(variant.set.keys() & {"split", "data", "resources", "subset", "image_size"}):
+                problems.append(f"variant {variant.name!r} may not set {', '.join(shared)}: all see the same images")
+            try:
+                self._training(variant, self.seeds[0], 0)
+            except ValidationError as error:
+                problems += [f"variant {variant.name!r}: {problem}" for problem in problems_of(error)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def cells(self) -> list[Cell]:
+        """All trainings: seed after seed, fold after fold, so that variants can be compared early."""
+        return [
+            Cell(variant.name, seed, fold, self._training(variant, seed, fold))
+            for seed in self.seeds
+            for fold in range(self.split.folds)
+            for variant in self.variants
+        ]
+
+    def _training(self, variant: VariantSpec, seed: int, fold: int) -> TrainSpec:
+        values = self.model_dump(mode="json", include=set(LearningSpec.model_fields), exclude_unset=True)
+        for name, change in variant.set.items():
+            merges = isinstance(change, dict) and name not in ("model", "loss")
+            values[name] = {**values.get(name, {}), **change} if merges else change
+        values["training"] = {**values.get("training", {}), "seed": seed}
+        values["split"] = {**self.split.model_dump(mode="json"), "fold": fold}
+        return TrainSpec.model_validate_json(json.dumps(values))
+
+
 class PredictSpec(RunSpec):
     """Apply a trained model to every image of a data set."""
 
@@ -275,11 +348,12 @@ class PredictSpec(RunSpec):
     precision: Precision = "auto"
 
 
-AnySpec = TrainSpec | CrossValidateSpec | PredictSpec
-Kind = Literal["train", "cross_validate", "predict"]
-SPECS: dict[str, type[TrainSpec] | type[CrossValidateSpec] | type[PredictSpec]] = {
+AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec
+Kind = Literal["train", "cross_validate", "study", "predict"]
+SPECS: dict[str, type[TrainSpec] | type[CrossValidateSpec] | type[StudySpec] | type[PredictSpec]] = {
     "train": TrainSpec,
     "cross_validate": CrossValidateSpec,
+    "study": StudySpec,
     "predict": PredictSpec,
 }
 

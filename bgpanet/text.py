@@ -22,6 +22,8 @@ def interval(value: float, bounds: tuple[float, float] | list[float] | None) -> 
 
 def figures_line(summary: Mapping[str, Any]) -> str:
     """The main figures of a run's summary in one line."""
+    if "variants" in summary:
+        return _study_line(summary)
     figures = summary.get("pooled") or summary.get("figures")
     if figures is None:
         counts = ", ".join(f"{name} {count}" for name, count in summary.get("predicted", {}).items() if count)
@@ -40,3 +42,10 @@ def figures_line(summary: Mapping[str, Any]) -> str:
         mean = summary["mean"]["balanced_accuracy"]
         parts.insert(1, f"folds {mean['mean']:.3f} ± {mean['sd']:.3f}" if mean["sd"] is not None else "one fold")
     return "; ".join(parts)
+
+
+def _study_line(summary: Mapping[str, Any]) -> str:
+    rows = {row["variant"]: row["figures"]["balanced_accuracy"] for row in summary["variants"]}
+    told = ", ".join(f"{name} {interval(row['mean'], row['interval'])}" for name, row in rows.items())
+    missing = f"; {len(summary['missing'])} trainings are missing" if summary["missing"] else ""
+    return f"balanced accuracy: {told}{missing}; leaking groups {summary['leakage']['groups']}"

@@ -260,7 +260,7 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @app.command()
 @_told
 def submit(
-    kind: Annotated[str, typer.Argument(help="train, cross_validate or predict")],
+    kind: Annotated[str, typer.Argument(help="train, cross_validate, study or predict")],
     dataset: Annotated[str, typer.Option(help="name or id")],
     model: Annotated[str | None, typer.Option(help="a network's name; for predict the id of a training")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,

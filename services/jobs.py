@@ -524,7 +524,10 @@ def _close_parent(session: Session, child_id: str) -> None:
         return
     open_parent = and_(Job.id == parent_id, Job.state.not_in(TERMINAL), Job.worker.is_(None))
     failed = next((child for child in children if child.state == "failed"), None)
-    if all(child.state == "succeeded" for child in children):
+    parent = session.execute(select(Job.kind, Job.cancel_requested).where(Job.id == parent_id)).one()
+    # A study tells what it lacks; a cross-validation without a fold would be a figure of something else.
+    enough = any if parent.kind == "study" and not parent.cancel_requested else all
+    if enough(child.state == "succeeded" for child in children):
         session.execute(update(Job).where(open_parent).values(wants_worker=True))
         return
     if failed is not None:

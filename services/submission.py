@@ -1,12 +1,12 @@
 """From what a person asks for to a queued job: everything that can be known to be wrong is refused here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, TrainSpec, parse_spec
+from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, StudySpec, TrainSpec, parse_spec
 from services import jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
@@ -77,23 +77,25 @@ def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Princ
         resource_class=spec.resources.device,
         idempotency_key=request.idempotency_key,
     )
-    if not isinstance(spec, CrossValidateSpec):
-        return new
-    folds = [
-        replace(
-            new,
-            kind="train",
-            name=f"{new.name[:180]}, fold {fold}",
-            spec=spec.fold(fold).model_dump(mode="json"),
-            idempotency_key=None,
-        )
-        for fold in range(spec.split.folds)
-    ]
-    return replace(new, children=folds)
+    return replace(new, children=[_child(new, name, training) for name, training in _trainings(spec)])
 
 
-def _learning_problems(spec: TrainSpec | CrossValidateSpec, dataset: Dataset) -> list[Problem]:
-    problems = _weights_problems(spec)
+def _trainings(spec: AnySpec) -> list[tuple[str, TrainSpec]]:
+    """The trainings that a job consists of, by name; none where it is one run itself."""
+    if isinstance(spec, CrossValidateSpec):
+        return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]
+    if isinstance(spec, StudySpec):
+        return [(f"{cell.variant}, seed {cell.seed}, fold {cell.fold}", cell.spec) for cell in spec.cells()]
+    return []
+
+
+def _child(parent: NewJob, name: str, spec: TrainSpec) -> NewJob:
+    name = f"{parent.name[: 198 - len(name)]}, {name}"
+    return replace(parent, kind="train", name=name, spec=spec.model_dump(mode="json"), idempotency_key=None)
+
+
+def _learning_problems(spec: TrainSpec | CrossValidateSpec | StudySpec, dataset: Dataset) -> list[Problem]:
+    problems = _weights_problems([cell.spec for cell in spec.cells()] if isinstance(spec, StudySpec) else [spec])
     labelled = [count for count in dataset.class_counts if count["images"]]
     if len(labelled) < 2:
         return [
@@ -112,8 +114,8 @@ def _learning_problems(spec: TrainSpec | CrossValidateSpec, dataset: Dataset) ->
     return problems
 
 
-def _weights_problems(spec: LearningSpec) -> list[Problem]:
-    if spec.model.weights in (None, "imagenet"):
+def _weights_problems(specs: Sequence[LearningSpec]) -> list[Problem]:
+    if all(spec.model.weights in (None, "imagenet") for spec in specs):
         return []
     return [Problem("spec.model.weights", 'must be null or "imagenet"; files are for the command line')]
 

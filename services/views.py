@@ -26,6 +26,7 @@ from services.tables import (
 )
 from services.tokens import Principal
 
+PARENTS = ("cross_validate", "study")
 CHILD_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
 NO_PROGRESS = {
     "fraction": 0.0,
@@ -235,7 +236,7 @@ def _visible(principal: Principal) -> ColumnElement[bool]:
 def _render(session: Session, rows: Sequence[tuple[Job, str]]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
-    parents = [job.id for job, _ in rows if job.kind == "cross_validate"]
+    parents = [job.id for job, _ in rows if job.kind in PARENTS]
     if parents:
         query = select(Job.parent_id, Job.state, Job.progress).where(Job.parent_id.in_(parents))
         for parent_id, state, progress in session.execute(query):
@@ -251,7 +252,7 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
     if children is not None and fraction is not None and job.worker is None:
         total = sum(children.values())
         progress["fraction"] = fraction / total
-        progress["message"] = f"{children['succeeded']} of {total} folds done"
+        progress["message"] = f"{children['succeeded']} of {total} trainings done"
     if job.state == "succeeded":
         progress.update(fraction=1.0, eta_seconds=0.0)
     return {

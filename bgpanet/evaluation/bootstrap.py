@@ -38,27 +38,6 @@ def grouped_intervals(
     return {name: _interval(values, confidence) for name, values in figures.items() if np.isfinite(values).any()}
 
 
-def grouped_differences(
-    y_true: npt.ArrayLike,
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of first - second, two systems' probabilities for the same images, under the same draws.
-
-    Raises:
-        InvalidInput: as `grouped_intervals`.
-    """
-    _check(y_true, groups, resamples, confidence)
-    a = resampled_figures(y_true, first, groups, resamples, seed)
-    b = resampled_figures(y_true, second, groups, resamples, seed)
-    differences = {name: a[name] - b[name] for name in a}
-    return {name: _interval(values, confidence) for name, values in differences.items() if np.isfinite(values).any()}
-
-
 def resampled_figures(
     y_true: npt.ArrayLike, probabilities: npt.ArrayLike, groups: npt.ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> Mapping[str, FloatArray]:

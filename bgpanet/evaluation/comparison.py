@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.evaluation.bootstrap import grouped_differences
+from bgpanet.evaluation.bootstrap import resampled_figures
 from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.statistics import corrected_paired_t, holm
 
@@ -31,20 +31,20 @@ class TestedFold:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A named system with its folds, in the order of the division, and the class names of its columns."""
+    """A named system, the class names of its columns, and for each seed its folds, in the order of the division."""
 
     name: str
     classes: Sequence[str]
-    folds: Sequence[TestedFold]
+    runs: Sequence[Sequence[TestedFold]]
 
 
 def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]:
     """Each of `others` against `reference`, on each of balanced accuracy, macro F1, accuracy and macro AUROC.
 
-    A row: system, figure, `mean` of the k folds and `reference_mean`, `difference` (other - reference) with its
-    `interval`, 95 % by a bootstrap over groups of all out-of-fold predictions under the same draws, t and p of the
-    corrected resampled t-test over folds (Nadeau & Bengio 2003), and `p_holm`, adjusted by Holm over all systems for
-    that figure.
+    A row: system, figure, `mean` of the k folds (each the mean over seeds) and `reference_mean`, `difference` (other -
+    reference) with its `interval`, 95 % by a bootstrap over groups of all out-of-fold predictions under the same draws,
+    t and p of the corrected resampled t-test over folds (Nadeau & Bengio 2003), and `p_holm`, adjusted by Holm over all
+    systems for that figure.
 
     Raises:
         InvalidInput: the systems were not tested on the same images, fold by fold; with every reason.
@@ -53,7 +53,7 @@ def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]
     if problems:
         raise InvalidInput(problems)
     rows = []
-    scores = {system.name: _scores(system) for system in (reference, *others)}
+    scores = {system.name: fold_scores(system) for system in (reference, *others)}
     intervals = {other.name: _intervals(reference, other) for other in others}
     for figure in FIGURES:
         tests = [
@@ -67,8 +67,8 @@ def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]
 
 def _test(reference: System, other: System, scores: dict[str, dict[str, list[float]]], figure: str) -> dict[str, Any]:
     a, b = scores[other.name][figure], scores[reference.name][figure]
-    n_train = [fold.n_train for fold in reference.folds]
-    n_test = [len(fold.image_ids) for fold in reference.folds]
+    n_train = [fold.n_train for fold in reference.runs[0]]
+    n_test = [len(fold.image_ids) for fold in reference.runs[0]]
     t, p = corrected_paired_t(a, b, n_train, n_test)
     return {
         "system": other.name,
@@ -81,17 +81,32 @@ def _test(reference: System, other: System, scores: dict[str, dict[str, list[flo
     }
 
 
-def _intervals(reference: System, other: System) -> dict[str, tuple[float, float]]:
-    order = [_order(fold) for fold in reference.folds]
-    y = np.concatenate([fold.y_true[rows] for fold, rows in zip(reference.folds, order, strict=True)])
-    groups = [fold.groups[n] for fold, rows in zip(reference.folds, order, strict=True) for n in rows]
-    a, b = (np.concatenate([fold.probabilities[_order(fold)] for fold in one.folds]) for one in (other, reference))
-    return grouped_differences(y, a, b, groups)
+def _intervals(reference: System, other: System, resamples: int = 2000) -> dict[str, tuple[float, float]]:
+    """Of the difference of two systems, each the mean over its seeds."""
+    a, b = mean_draws(other, resamples), mean_draws(reference, resamples)
+    ends = {name: np.nanquantile(a[name] - b[name], (0.025, 0.975)) for name in FIGURES}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
-def _scores(system: System) -> dict[str, list[float]]:
-    found = [classification_metrics(fold.y_true, fold.probabilities, system.classes) for fold in system.folds]
-    return {figure: [values[figure] for values in found] for figure in FIGURES}
+def mean_draws(system: System, resamples: int = 2000) -> dict[str, npt.NDArray[np.float64]]:
+    """`resampled_figures` of all out-of-fold predictions, (resamples,), the mean over seeds under the same draws."""
+    found = []
+    for run in system.runs:
+        order = [_order(fold) for fold in run]
+        y = np.concatenate([fold.y_true[rows] for fold, rows in zip(run, order, strict=True)])
+        p = np.concatenate([fold.probabilities[rows] for fold, rows in zip(run, order, strict=True)])
+        groups = [fold.groups[n] for fold, rows in zip(run, order, strict=True) for n in rows]
+        found.append(resampled_figures(y, p, groups, resamples))
+    return {name: np.mean([figures[name] for figures in found], axis=0) for name in FIGURES}
+
+
+def fold_scores(system: System) -> dict[str, list[float]]:
+    """Of each fold the mean over seeds of its figures."""
+    runs = [[classification_metrics(f.y_true, f.probabilities, system.classes) for f in run] for run in system.runs]
+    return {
+        figure: [float(np.mean([run[fold][figure] for run in runs])) for fold in range(len(runs[0]))]
+        for figure in FIGURES
+    }
 
 
 def _order(fold: TestedFold) -> list[int]:
@@ -102,10 +117,13 @@ def _differing(reference: System, other: System) -> list[Problem]:
     where = f"{other.name} and {reference.name}"
     if list(other.classes) != list(reference.classes):
         return [Problem(where, "know other classes, or the same in another order")]
-    if len(other.folds) != len(reference.folds):
-        return [Problem(where, f"have {len(other.folds)} and {len(reference.folds)} folds; compare over the same")]
+    shapes = [[len(run) for run in system.runs] for system in (other, reference)]
+    if shapes[0] != shapes[1]:
+        return [Problem(where, f"have {shapes[0]} and {shapes[1]} folds in their seeds; compare over the same")]
     problems = []
-    for number, (mine, theirs) in enumerate(zip(other.folds, reference.folds, strict=True)):
+    pairs = [pair for runs in zip(other.runs, reference.runs, strict=True) for pair in zip(*runs, strict=True)]
+    for number, (mine, theirs) in enumerate(pairs):
+        number %= len(reference.runs[0])
         labels = [dict(zip(fold.image_ids, fold.y_true.tolist(), strict=True)) for fold in (mine, theirs)]
         if labels[0].keys() != labels[1].keys():
             n = len(labels[0].keys() ^ labels[1].keys())

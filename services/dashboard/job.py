@@ -69,6 +69,8 @@ def artifact(job_id: str, name: str) -> Response:
 
 def _charts(job: dict[str, Any]) -> list[Chart]:
     database, principal = context().database, reader()
+    if job["kind"] == "study":
+        return []
     if job["kind"] != "cross_validate":
         kept = (job["summary"].get("kept") or {}).get("step")
         return training_charts(views.list_metrics(database, principal, job["id"]), kept)

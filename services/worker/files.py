@@ -19,7 +19,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.jobs import Claim, NewArtifact, StoredFile
-from services.tables import Artifact, Dataset
+from services.tables import Artifact, Dataset, Job
 
 
 class Workbench:
@@ -42,8 +42,9 @@ class Workbench:
         spec["data"] = {"format": "packed", "path": str(self._data)}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
+        part = "cell" if self.claim.kind == "study" else "fold"
         for number, child in enumerate(self.claim.children):
-            self._artifacts(child, ("report.json", "predictions.parquet"), self.output / f"fold-{number}")
+            self._child(child, self.output / f"{part}-{number}")
         if self.claim.kind == "predict":
             model = self.folder / "model"
             self._artifacts(spec["model"], ("model.safetensors", "model.json"), model)
@@ -70,6 +71,17 @@ class Workbench:
             _fetch(self.context.store, file, partial / name)
         manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
         partial.rename(partial.with_name(Path(manifest["name"]).name))
+
+    def _child(self, job_id: str, folder: Path) -> None:
+        """What a child left: its result, or why it has none."""
+        with self.context.database.read() as session:
+            child = session.execute(select(Job.state, Job.reason, Job.error).where(Job.id == job_id)).one()
+        if child.state == "succeeded":
+            self._artifacts(job_id, ("report.json", "predictions.parquet"), folder)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        why = {"reason": child.reason or child.state, "error": child.error or "it was not run to its end"}
+        (folder / "failed.json").write_text(json.dumps(why), encoding="utf-8")
 
     def _artifacts(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

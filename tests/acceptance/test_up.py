@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -153,6 +154,37 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
     assert "images to train" in product.bgpanet("logs", trained["id"])
     assert json.loads(product.bgpanet("watch", trained["id"], "--json")) == trained
     assert [row["state"] for row in json.loads(product.bgpanet("workers", "--json"))] == ["idle"]
+
+
+def test_a_study_trains_its_cells_and_ends_with_its_tables_also_where_a_cell_fails(
+    product: Product, tmp_path: Path
+) -> None:
+    spec = tmp_path / "study.yaml"
+    variants = [{"name": "BGPANet"}, {"name": "Swin", "set": {"model": "swin_micro"}},
+                {"name": "CE", "set": {"loss": "ce", "training": {"epochs": 5000, "patience": 5000}}}]  # fmt: skip
+    spec.write_text(json.dumps({**tiny_spec(epochs=1), "variants": variants, "reference": "Swin"}))
+    with product.client() as client:
+        job = client.job(product.bgpanet("submit", "study", "--dataset", "lesions", "-f", str(spec)).strip())
+        endless = next(child for child in job.children() if ", CE, " in child.values["name"])
+        wait_until(lambda: endless.refresh().values["progress"]["fraction"] > 0, "the endless one runs", 120)
+        for child in job.children():
+            if ", CE, " in child.values["name"]:
+                child.cancel()
+        job.wait(timeout=200)
+        assert [row["variant"] for row in job.summary["variants"]] == ["BGPANet", "Swin"]
+        assert [row["variant"] for row in job.summary["missing"]] == ["CE", "CE"]
+        table = job.download("table.md", tmp_path).read_text()
+        assert "| BGPANet |" in table
+        assert "fold 0 is missing: cancelled" in table
+        assert "2 trainings are missing" in product.bgpanet("jobs")
+        with httpx.Client(base_url=product.url, follow_redirects=True) as signed:
+            hidden = re.search(r'name="csrf" value="([^"]+)"', signed.get("/login").text)
+            assert hidden is not None
+            signed.post("/login", data={"csrf": hidden[1], "token": (product.home / "token").read_text().strip()})
+            page = signed.get(f"/jobs/{job.id}")
+        assert page.status_code == 200
+        assert "Against Swin" in page.text
+        assert "is missing: cancelled" in page.text
 
 
 def test_the_client_waits_reads_curves_and_downloads(product: Product, tmp_path: Path) -> None:

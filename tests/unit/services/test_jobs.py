@@ -363,6 +363,34 @@ def test_a_parent_fails_with_the_reason_of_a_failed_child_once_all_have_ended(da
     assert "NaN at step 7" in views.get_job(database, ADMIN, parent)["error"]
 
 
+def test_a_study_is_pooled_from_what_there_is_and_fails_only_without_anything(database: Database) -> None:
+    for ends, wanted in (("sf", "running"), ("ff", "failed"), ("sc", "running"), ("cc", "cancelled")):
+        study = submit(database, kind="study", children=[new_job(name=f"cell {n}") for n in range(2)])
+        for end in ends:
+            lease = claim(database).lease
+            if end == "s":
+                jobs.finish(database, lease, {}, [])
+            elif end == "f":
+                jobs.fail(database, lease, "out_of_memory", "too large")
+            else:
+                jobs.cancel(database, lease.job_id)
+                jobs.confirm_cancel(database, lease)
+        assert state(database, study)[0] == wanted, ends
+        if wanted == "running":
+            pooling = claim(database).lease
+            assert pooling.job_id == study
+            jobs.finish(database, pooling, {}, [])
+
+
+def test_a_cancelled_study_is_not_pooled(database: Database) -> None:
+    study = submit(database, kind="study", children=[new_job(name=f"cell {n}") for n in range(2)])
+    first, second = claim(database).lease, claim(database).lease
+    jobs.finish(database, first, {}, [])
+    jobs.cancel(database, study)
+    jobs.confirm_cancel(database, second)
+    assert state(database, study)[0] == "cancelled"
+
+
 def test_cancelling_a_parent_cancels_its_children(database: Database) -> None:
     parent = parent_of(database, 3)
     running = claim(database)

@@ -11,7 +11,7 @@ import sklearn.metrics as reference
 
 from bgpanet.errors import InvalidInput
 from bgpanet.evaluation import bootstrap
-from bgpanet.evaluation.bootstrap import grouped_differences, grouped_intervals, resampled_figures
+from bgpanet.evaluation.bootstrap import grouped_intervals
 from bgpanet.evaluation.metrics import classification_metrics
 
 Sample = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -67,19 +67,6 @@ def test_intervals_equal_those_of_a_plain_loop_over_the_same_draws(groups: int, 
     sample = _sample(groups, k, seed=k)
     sample = _soft(sample) if soft else sample
     assert grouped_intervals(*sample, 150, 0.9, seed=3) == _plain_loop(*sample, 150, 0.9, seed=3)
-
-
-def test_a_difference_is_taken_under_the_same_draws() -> None:
-    """So a system that is better by the same images everywhere is so for sure, however wide each one's interval is."""
-    y, p, groups = _soft(_sample(80, 3, seed=1))
-    worse = np.roll(p, 1, axis=1)
-    found = grouped_differences(y, p, worse, groups, 300)
-    a, b = (resampled_figures(y, q, groups, 300) for q in (p, worse))
-    for name in ("accuracy", "auroc_macro", "nll"):
-        assert found[name] == pytest.approx(tuple(np.quantile(a[name] - b[name], [0.025, 0.975])))
-    assert found["accuracy"][0] > 0
-    same = grouped_differences(y, p, p, groups, 50)
-    assert set(same.values()) == {(0.0, 0.0)}
 
 
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bgpanet.errors import InvalidInput
-from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare
+from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws
 from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.statistics import corrected_paired_t, holm
 
@@ -31,7 +31,7 @@ def system(name: str, skill: float, seed: int, folds: int = 5) -> System:
                 n_train=240,
             )
         )
-    return System(name, CLASSES, made)
+    return System(name, CLASSES, [made])
 
 
 def test_the_tests_are_those_of_the_folds_figures_with_holm_over_the_systems() -> None:
@@ -41,7 +41,7 @@ def test_the_tests_are_those_of_the_folds_figures_with_holm_over_the_systems() -
         ("balanced_accuracy", "bgpa"), ("balanced_accuracy", "same"),
     ]  # fmt: skip
     for number, figure in enumerate(FIGURES):
-        scores = [[classification_metrics(f.y_true, f.probabilities)[figure] for f in s.folds] for s in
+        scores = [[classification_metrics(f.y_true, f.probabilities)[figure] for f in s.runs[0]] for s in
                   (reference, *others)]  # fmt: skip
         p = [corrected_paired_t(scores[n], scores[0], 240, 60).p for n in (1, 2)]
         mine = rows[2 * number : 2 * number + 2]
@@ -61,19 +61,32 @@ def test_a_system_does_not_differ_from_itself() -> None:
 
 def last(made: System, **changes: Any) -> System:
     """The same with another last fold."""
-    return replace(made, folds=[*made.folds[:-1], replace(made.folds[-1], **changes)])
+    return replace(made, runs=[[*made.runs[0][:-1], replace(made.runs[0][-1], **changes)]])
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (lambda made: replace(made, classes=["a", "c", "b"]), "other classes"),
-        (lambda made: replace(made, folds=made.folds[:4]), "4 and 5 folds"),
+        (lambda made: replace(made, runs=[made.runs[0][:4]]), r"\[4\] and \[5\] folds"),
         (lambda made: last(made, n_train=200), "learned from 200 and 240"),
         (lambda made: last(made, image_ids=[f"x{n}" for n in range(60)]), "fold 4 was tested on other images"),
-        (lambda made: last(made, y_true=(made.folds[4].y_true + 1) % 3), "other labels"),
+        (lambda made: last(made, y_true=(made.runs[0][4].y_true + 1) % 3), "other labels"),
     ],
 )
 def test_systems_that_were_not_tested_on_the_same_are_not_compared(change: Any, told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         compare(system("swin", 0.5, 1), [change(system("other", 0.5, 2))])
+
+
+def test_several_seeds_count_by_their_mean_under_the_same_draws() -> None:
+    first, second = system("a", 0.5, 1), system("a", 0.5, 7)
+    both = replace(first, runs=[*first.runs, *second.runs])
+    scores = fold_scores(both)
+    for figure in FIGURES:
+        singles = [fold_scores(one)[figure] for one in (first, second)]
+        assert scores[figure] == pytest.approx(np.mean(singles, axis=0).tolist())
+        draws = [mean_draws(one, 50)[figure] for one in (first, second)]
+        assert mean_draws(both, 50)[figure] == pytest.approx(np.mean(draws, axis=0))
+    row = compare(both, [replace(both, name="again")])[0]
+    assert (row["difference"], row["interval"]) == (0, [0, 0])
