@@ -2,7 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
 from bgpanet.evaluation.statistics import corrected_paired_t
 from bgpanet.events import ArtifactWritten, Event, Progress
 from bgpanet.experiment import Workplace
-from bgpanet.specs import StudySpec, parse_spec
+from bgpanet.specs import StudySpec, parse_spec, read_spec
 from bgpanet.study import latex, markdown, study
 
 VARIANTS = [
@@ -190,3 +193,25 @@ def test_odd_names_stay_one_cell_of_a_table() -> None:
     rows = [["variant", "p"], ["a|b & 50 % _x_", "< 0.001 ± 1"]]
     assert markdown(rows).splitlines()[2] == r"| a\|b & 50 % _x_ | < 0.001 ± 1 |"
     assert r"a|b \& 50 \% \_x\_ & $<$ 0.001 $\pm$ 1 \\" in latex(rows)
+
+
+# ── What lies in studies/ ────────────────────────────────────────────────────────────────────────────────────────
+
+STUDIES = Path(__file__).parents[3] / "studies"
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_ready_studies_are_sound(path: Path) -> None:
+    made = read_spec("study", path)
+    assert isinstance(made, StudySpec)
+    assert (made.split.unit, made.split.folds) == ("lesion", 5)
+    assert f"-f studies/{path.name} --follow" in path.read_text()
+
+
+def test_what_the_documentation_says_of_the_articles_claims_is_what_the_script_works_out() -> None:
+    done = subprocess.run([sys.executable, str(STUDIES / "claims.py")], capture_output=True, text=True, check=True)
+    documented = (STUDIES.parent / "docs" / "fidelity.md").read_text()
+    table = documented.split("## The article's numbers")[1]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", table, flags=re.MULTILINE)[1:]
+    assert [f"{said}: {found}" for said, found in rows] == done.stdout.splitlines()
+    assert len(rows) == 11
