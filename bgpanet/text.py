@@ -20,6 +20,18 @@ def interval(value: float, bounds: tuple[float, float] | list[float] | None) -> 
     return text if bounds is None else f"{text} ({bounds[0]:.3f}-{bounds[1]:.3f})"
 
 
+def figures_brief(summary: Mapping[str, Any]) -> str:
+    """What a list shows of a run's summary."""
+    if "variants" in summary:
+        missing = f", {len(summary['missing'])} trainings are missing" if summary["missing"] else ""
+        return f"{len(summary['variants'])} variants against {summary['reference']}{missing}"
+    figures = summary.get("pooled") or summary.get("figures")
+    if figures is None:
+        return f"{summary.get('images', 0)} images, {summary.get('unreadable', 0)} unreadable"
+    bounds = summary.get("intervals", {}).get("balanced_accuracy")
+    return f"balanced accuracy {interval(figures['balanced_accuracy'], bounds)}"
+
+
 def figures_line(summary: Mapping[str, Any]) -> str:
     """The main figures of a run's summary in one line."""
     if "variants" in summary:

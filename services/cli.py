@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bgpanet.errors import BGPANetError
 from bgpanet.specs import parse_yaml
-from bgpanet.text import figures_line
+from bgpanet.text import figures_brief, figures_line
 from services.client import ApiError, Client, JobFailed, JobHandle
 from services.errors import ServiceError
 from services.settings import Settings
@@ -35,7 +35,8 @@ token_app = typer.Typer(no_args_is_help=True, help="Make and revoke tokens (admi
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(token_app, name="token")
 
-console = Console()
+# Where nobody sees a terminal's width, lines are for programs and files.
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -253,7 +254,7 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "name": lambda j: j["name"],
     "state": lambda j: j["state"] + (f" ({j['reason']})" if j["reason"] else ""),
     "done": lambda j: f"{j['progress']['fraction']:.0%}",
-    "figures": lambda j: figures_line(j["summary"]) if j["summary"] else "",
+    "figures": lambda j: figures_brief(j["summary"]) if j["summary"] else "",
 }
 
 
