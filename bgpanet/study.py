@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from bgpanet.errors import BGPANetError, Interrupted
-from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws
-from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws, read_fold
 from bgpanet.events import Log, Result
 from bgpanet.experiment import REPORT, Workplace, is_done, part_of, read_data, train
 from bgpanet.provenance import environment
@@ -96,16 +95,8 @@ def _system(
     name: str, output: Path, cells: Sequence[Cell], numbers: Sequence[int], reports: Sequence[Mapping[str, Any]]
 ) -> System:
     runs: dict[int, list[TestedFold]] = {}
-    for n, report in sorted(zip(numbers, reports, strict=True), key=lambda pair: cells[pair[0]].fold):
-        table = PredictionTable.read(output / f"cell-{n}" / "predictions.parquet")
-        fold = TestedFold(
-            image_ids=table.image_ids,
-            groups=table.groups,
-            y_true=table.truth_labels(),
-            probabilities=table.probabilities.astype(np.float64),
-            n_train=report["split"]["images"]["train"] + report["split"]["images"]["validation"],
-        )
-        runs.setdefault(cells[n].seed, []).append(fold)
+    for n in sorted(numbers, key=lambda n: cells[n].fold):
+        runs.setdefault(cells[n].seed, []).append(read_fold(output / f"cell-{n}"))
     return System(name, reports[0]["classes"], list(runs.values()))
 
 

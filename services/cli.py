@@ -436,6 +436,36 @@ def download(
 
 @app.command()
 @_told
+def compare(
+    job_ids: Annotated[
+        list[str], typer.Argument(metavar="ID ID…", help="cross-validations; the first is the reference")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Test cross-validations against the first one, on the same folds: differences, intervals, corrected p-values."""
+    from services.comparison import compare_jobs
+
+    if len(job_ids) < 2:
+        _stop("name two or more jobs", USAGE)
+    with Client() as client, errors.status("fetching predictions and testing"):
+        rows = compare_jobs(client, job_ids)
+    if as_json:
+        _show(rows)
+        return
+    columns: dict[str, Callable[[Mapping[str, Any]], object]] = {
+        "job": lambda row: row["system"],
+        "figure": lambda row: row["figure"].replace("_", " "),
+        "mean": lambda row: f"{row['mean']:.3f}",
+        "reference": lambda row: f"{row['reference_mean']:.3f}",
+        "difference (95 %)": lambda row: "{:+.3f} ({:+.3f} to {:+.3f})".format(row["difference"], *row["interval"]),
+        "p": lambda row: f"{row['p']:.3f}",
+        "p (Holm)": lambda row: f"{row['p_holm']:.3f}",
+    }
+    _table(rows, columns)
+
+
+@app.command()
+@_told
 def workers(as_json: Json = False) -> None:
     """Worker slots and what they do."""
     with Client() as client:

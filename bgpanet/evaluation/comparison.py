@@ -1,7 +1,9 @@
 """Is one system better than another: fold by fold on the same test parts, or not at all."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.evaluation.bootstrap import resampled_figures
 from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.statistics import corrected_paired_t, holm
 
 FIGURES = ("balanced_accuracy", "macro_f1", "accuracy", "auroc_macro")
@@ -36,6 +39,20 @@ class System:
     name: str
     classes: Sequence[str]
     runs: Sequence[Sequence[TestedFold]]
+
+
+def read_fold(folder: Path) -> TestedFold:
+    """The test part of a training, from its `report.json` and `predictions.parquet`. Raises OSError, InvalidInput."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    table = PredictionTable.read(folder / "predictions.parquet")
+    images = report["split"]["images"]
+    return TestedFold(
+        image_ids=table.image_ids,
+        groups=table.groups,
+        y_true=table.truth_labels(),
+        probabilities=table.probabilities.astype(np.float64),
+        n_train=images["train"] + images["validation"],
+    )
 
 
 def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]:

@@ -156,6 +156,23 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
     assert [row["state"] for row in json.loads(product.bgpanet("workers", "--json"))] == ["idle"]
 
 
+def test_cross_validations_on_the_same_folds_are_compared_and_others_refused(product: Product) -> None:
+    with product.client() as client:
+        ids = {}
+        for name, model, seed in (("a", "bgpanet_micro", 0), ("b", "swin_micro", 0), ("c", "swin_micro", 1)):
+            spec = {**tiny_spec(epochs=1), "model": model, "split": {"folds": 2, "validation_folds": 2, "seed": seed}}
+            ids[name] = client.submit("cross_validate", dataset="lesions", spec=spec).wait(timeout=120)
+        single = client.submit("train", dataset="lesions", spec=tiny_spec(epochs=1)).wait(timeout=60)
+    rows = json.loads(product.bgpanet("compare", ids["b"].id, ids["a"].id, "--json"))
+    assert [row["figure"] for row in rows] == ["balanced_accuracy", "macro_f1", "accuracy", "auroc_macro"]
+    means = [ids[name].summary["mean"]["balanced_accuracy"]["mean"] for name in ("a", "b")]
+    assert (rows[0]["mean"], rows[0]["reference_mean"]) == pytest.approx(tuple(means))
+    assert "balanced accuracy" in product.bgpanet("compare", ids["b"].id, ids["a"].id)
+    assert "was tested on other images" in product.bgpanet("compare", ids["b"].id, ids["c"].id, status=1)
+    assert "is a train; only cross-validations" in product.bgpanet("compare", ids["b"].id, single.id, status=1)
+    assert "name two or more" in product.bgpanet("compare", single.id, status=2)
+
+
 def test_a_study_trains_its_cells_and_ends_with_its_tables_also_where_a_cell_fails(
     product: Product, tmp_path: Path
 ) -> None:
