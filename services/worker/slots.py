@@ -96,7 +96,7 @@ class Slot:
         )
         self.job_id: str | None = None
         self.server = ForkServer(device.environment)
-        self._leaving = threading.Event()
+        self._leaving, self._news = threading.Event(), threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
         self._beating.start()
 
@@ -115,16 +115,21 @@ class Slot:
                 return
             if claim is None:
                 return
-            self.job_id = claim.lease.job_id
+            self._busy_with(claim.lease.job_id)
             log.info("%s: job %s, attempt %d", self.member.name, claim.lease.job_id, claim.lease.attempt)
             try:
                 Attempt(self.context, claim, self.server, self.threads, draining).run()
             finally:
-                self.job_id = None
+                self._busy_with(None)
+
+    def _busy_with(self, job_id: str | None) -> None:
+        self.job_id = job_id
+        self._news.set()
 
     def close(self) -> None:
         """Ends the fork server and forgets the registration."""
         self._leaving.set()
+        self._news.set()
         self._beating.join()
         self.server.close()
         try:
@@ -138,7 +143,9 @@ class Slot:
                 fleet.beat(self.context.database, self.member, self.job_id, host_figures())
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
-            if self._leaving.wait(BEAT_SECONDS):
+            self._news.wait(BEAT_SECONDS)
+            self._news.clear()
+            if self._leaving.is_set():
                 return
 
 

@@ -153,7 +153,10 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
     assert "claimed by" in product.bgpanet("job", trained["id"])
     assert "images to train" in product.bgpanet("logs", trained["id"])
     assert json.loads(product.bgpanet("watch", trained["id"], "--json")) == trained
-    assert [row["state"] for row in json.loads(product.bgpanet("workers", "--json"))] == ["idle"]
+    wait_until(
+        lambda: [row["state"] for row in json.loads(product.bgpanet("workers", "--json"))] == ["idle"],
+        "the slot is told to be free",
+    )
 
 
 def test_cross_validations_on_the_same_folds_are_compared_and_others_refused(product: Product) -> None:
