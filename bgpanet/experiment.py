@@ -130,8 +130,8 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
         "synthetic": reports[0]["synthetic"],
     }
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
-    details = {"folds": [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]}
-    _write(place, {**summary, "kind": "cross_validate", "fold_reports": details["folds"], **provenance}, table)
+    folds_told = [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]
+    _write(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
     place.report(Result(summary=summary))
     return summary
 

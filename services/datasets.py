@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from bgpanet.data.index import Index
 from bgpanet.data.pack import pack
 from bgpanet.data.readers import read
-from bgpanet.errors import InvalidInput
+from bgpanet.errors import DataDamaged, InvalidInput
 from services.artifacts import ArtifactStore, sha256_of
 from services.database import Database, now_ms
 from services.errors import Conflict, NotFound
@@ -96,7 +96,10 @@ def _store(store: ArtifactStore, index: Index, scratch: Path) -> dict[str, dict[
     scratch.mkdir(parents=True, exist_ok=True)
     files: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        packed = pack(index, Path(folder))
+        try:
+            packed = pack(index, Path(folder))
+        except DataDamaged as error:
+            raise InvalidInput.one("path", f"changed while it was read: {error}") from None
         for file in sorted(packed.iterdir()):
             sha256 = sha256_of(file)
             key = f"datasets/{index.digest}/{sha256}"

@@ -100,13 +100,14 @@ def _end_epoch(task: Task, state: State, best: dict[str, torch.Tensor], report: 
     """Validates, keeps the weights (or their average) if they are the best so far, decides on stopping early."""
     with nullcontext() if task.average is None else task.average.applied(task.model):
         figures = validate(task)
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in task.model.state_dict().items()}
-    monitor = task.training.monitor
-    value = -figures["validation_loss"] if monitor == "loss" else figures[f"validation_{monitor}"]
+        monitor = task.training.monitor
+        value = -figures["validation_loss"] if monitor == "loss" else figures[f"validation_{monitor}"]
+        is_best = state.best_value is None or value > state.best_value
+        if is_best:
+            best = {name: tensor.detach().cpu().clone() for name, tensor in task.model.state_dict().items()}
     state.epoch += 1
     state.epochs_without_improvement += 1
-    if state.best_value is None or value > state.best_value:
-        best = weights
+    if is_best:
         state.best_value, state.best_step, state.best_epoch = value, state.step, state.epoch
         state.best_loss_weight_focal = task.loss.curves().get("loss_weight_focal")
         state.epochs_without_improvement = 0

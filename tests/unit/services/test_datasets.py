@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from bgpanet.data import synthetic
+from bgpanet.data.index import Index
+from bgpanet.data.readers import read
+from bgpanet.errors import InvalidInput
 from services import datasets
 from services.artifacts import FolderStore
 from services.database import Database
@@ -59,3 +62,19 @@ def test_removing_a_data_set_removes_its_files_unless_another_has_the_same(datab
     assert list(store.keys("datasets/")) == []
     with pytest.raises(NotFound):
         datasets.remove(database, store, two)
+
+
+def test_data_that_changes_while_it_is_registered_is_refused_and_not_recorded(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.draw(tmp_path / "a", lesions=30)
+
+    def read_then_change(format: str, path: Path) -> Index:
+        index = read(format, path)
+        index.records[3].path.write_bytes(b"changed")
+        return index
+
+    monkeypatch.setattr("services.datasets.read", read_then_change)
+    with pytest.raises(InvalidInput, match="changed while it was read"):
+        register(database, tmp_path, "x", tmp_path / "a")
+    assert not list(FolderStore(tmp_path / "store").keys("datasets/"))
