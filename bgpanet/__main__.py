@@ -50,6 +50,12 @@ def predict(spec: SpecFile, output: Output, cache: Cache = None, threads: Thread
     _run(Run("predict", spec, output, cache or output / "cache", threads))
 
 
+@app.command()
+def evaluate(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+    """Figures of a trained model on labelled images that had no part in its training."""
+    _run(Run("evaluate", spec, output, cache or output / "cache", threads))
+
+
 def _run(run: Run) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())

@@ -16,11 +16,24 @@ from bgpanet.specs import ModelSpec, problems_of
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
+class Frozen(BaseModel):
+    """What was fitted on the validation part and is used as it is from then on.
+
+    temperature: of calibration. thresholds: for each class, in the card's order, those of `operating_points`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    temperature: float
+    thresholds: tuple[dict[str, float | None], ...]
+
+
 class ModelCard(BaseModel):
     """What is needed to use the weights, and where they come from.
 
     classes: in the order of the logits. image_size: side of the square input, pixels. kept: when the weights were
-    chosen and by which figure. synthetic: trained on drawn images, so of no medical meaning.
+    chosen and by which figure. synthetic: trained on drawn images, so of no medical meaning. frozen: None in cards of
+    the first kind, which did not keep it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -33,6 +46,7 @@ class ModelCard(BaseModel):
     split_digest: str
     synthetic: bool
     kept: dict[str, Any]
+    frozen: Frozen | None = None
 
 
 def save_bundle(folder: Path, card: ModelCard, weights: dict[str, torch.Tensor]) -> list[Path]:

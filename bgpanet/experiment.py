@@ -11,18 +11,20 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from bgpanet.bundles import CARD, WEIGHTS, ModelCard, save_bundle
+from bgpanet.bundles import CARD, WEIGHTS, Frozen, ModelCard, save_bundle
 from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import PixelCache, open_pixels
 from bgpanet.data.readers import read
-from bgpanet.data.splits import Leakage, Split, leakage, make_split, subset
+from bgpanet.data.splits import Leakage, Split, leakage, lock, make_split, subset
 from bgpanet.errors import Interrupted, InvalidInput
+from bgpanet.evaluation.calibration import fit_temperature
+from bgpanet.evaluation.operating import frozen_thresholds
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.summary import evaluate, evaluate_pooled
@@ -37,7 +39,7 @@ from bgpanet.training.checkpoints import saved_compute
 from bgpanet.training.fit import Fitted, fit
 from bgpanet.training.task import Task, steps_per_epoch
 
-REPORT, VALIDATION = "report.json", "validation_predictions"
+REPORT, VALIDATION, SPLIT = "report.json", "validation_predictions", "split.json"
 MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
@@ -76,7 +78,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     """Trains on one split. Returns the summary, which is also reported as `Result`.
 
     Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
-    that is reported was chosen but weights, temperature and thresholds), `model.safetensors`, `model.json`.
+    that is reported was chosen but weights, temperature and thresholds), `split.json` (which image was in which part),
+    `model.safetensors`, `model.json`.
 
     Raises:
         BGPANetError: as its kinds say.
@@ -131,7 +134,7 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     }
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
     folds_told = [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]
-    _write(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
+    write_results(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -139,11 +142,17 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
 # ── Stages ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_data(spec: RunSpec) -> Index:
-    """The index of the spec's data. Raises InvalidInput."""
+def read_data(spec: RunSpec, part: Literal["open", "locked"] = "open") -> Index:
+    """The index of the spec's data, without its locked part; or of that part alone. Raises InvalidInput."""
     if not isinstance(spec.data, DataSpec):
         raise InvalidInput.one("data", "is missing: name `format` and `path`")
-    return read(spec.data.format, Path(spec.data.path))
+    index = read(spec.data.format, Path(spec.data.path))
+    if spec.data.locked is None:
+        if part == "locked":
+            raise InvalidInput.one("data.locked", "is missing: there is no locked part to evaluate on")
+        return index
+    opened, locked = lock(index, spec.data.locked.share, spec.data.locked.seed)
+    return locked if part == "locked" else opened
 
 
 def divide(spec: TrainSpec, index: Index, pixels: PixelCache) -> Split:
@@ -215,13 +224,16 @@ def _conclude(
         "value": state.best_value,
         "loss_weight_focal": state.best_loss_weight_focal,
     }
+    validated = index.labels[split.validation], probabilities["validation"]
+    frozen = Frozen(temperature=fit_temperature(*validated), thresholds=tuple(frozen_thresholds(*validated)))
     summary = {
         **evaluate(
             index.labels[split.test],
             probabilities["test"],
             index.groups[split.test].tolist(),
             [index.records[position].attributes for position in split.test],
-            (index.labels[split.validation], probabilities["validation"]),
+            frozen.temperature,
+            frozen.thresholds,
             index.classes,
         ),
         "classes": list(index.classes),
@@ -241,7 +253,9 @@ def _conclude(
         split_digest=split.digest(index),
         synthetic=index.synthetic,
         kept=kept,
+        frozen=frozen,
     )
+    place.hand_in(_write_split(place.output, index, split))
     for path in save_bundle(place.output, card, fitted.weights):
         place.hand_in(path)
     details = {
@@ -257,7 +271,7 @@ def _conclude(
     validation.write(place.output / f"{VALIDATION}.csv", place.output / f"{VALIDATION}.parquet")
     place.hand_in(place.output / f"{VALIDATION}.parquet")
     table = PredictionTable.of(index, split.test, probabilities["test"], fold=spec.split.fold)
-    _write(place, {**summary, **details}, table)
+    write_results(place, {**summary, **details}, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -279,7 +293,19 @@ def _describe(spec: TrainSpec, index: Index, split: Split) -> dict[str, Any]:
     }
 
 
-def _write(place: Workplace, report: dict[str, Any], table: PredictionTable) -> None:
+def _write_split(output: Path, index: Index, split: Split) -> Path:
+    """Which image was in which part: by id, content and group."""
+    parts = {
+        name: [[record.image_id, record.sha256, record.group] for record in (index.records[n] for n in positions)]
+        for name, positions in vars(split).items()
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / SPLIT
+    path.write_text(json.dumps({"digest": split.digest(index), "parts": parts}), encoding="utf-8")
+    return path
+
+
+def write_results(place: Workplace, report: dict[str, Any], table: PredictionTable) -> None:
     """The report last: where it stands, the run is done."""
     place.output.mkdir(parents=True, exist_ok=True)
     csv, parquet = place.output / "predictions.csv", place.output / "predictions.parquet"
@@ -300,7 +326,7 @@ def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
     if report.get("fingerprint") != identity:
         raise InvalidInput.one(str(path), "is the report of another run; take an empty output folder")
     summary = {name: report[name] for name in SUMMARY}
-    for name in (WEIGHTS, CARD, f"{VALIDATION}.parquet", "predictions.csv", "predictions.parquet", REPORT):
+    for name in (SPLIT, WEIGHTS, CARD, f"{VALIDATION}.parquet", "predictions.csv", "predictions.parquet", REPORT):
         place.hand_in(place.output / name)
     place.report(Result(summary=summary))
     return summary

@@ -28,11 +28,19 @@ def _from_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+class LockSpec(Spec):
+    """A part of a data set that no training ever sees, cut by whole groups and stratified by class."""
+
+    share: float = Field(ge=0.05, le=0.5, description="of the data set, about")
+    seed: int = Field(0, ge=0)
+
+
 class DataSpec(Spec):
     """Where the images lie. A service fills it in; on the command line it is part of the file."""
 
     format: str = Field(description="ham10000, folder, or packed (a registered data set)")
     path: str = Field(description="the data set's folder")
+    locked: LockSpec | None = Field(None, description="the part that only `evaluate` with `part: locked` sees")
 
 
 class SubsetSpec(Spec):
@@ -348,13 +356,22 @@ class PredictSpec(RunSpec):
     precision: Precision = "auto"
 
 
-AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec
-Kind = Literal["train", "cross_validate", "study", "predict"]
-SPECS: dict[str, type[TrainSpec] | type[CrossValidateSpec] | type[StudySpec] | type[PredictSpec]] = {
+class EvaluateSpec(PredictSpec):
+    """Figures of a trained model on labelled images that had no part in its training."""
+
+    part: Literal["open", "locked"] = Field(
+        "open", description="open: all that a training on the data set could see; locked: what none ever sees"
+    )
+
+
+AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec
+Kind = Literal["train", "cross_validate", "study", "predict", "evaluate"]
+SPECS: dict[str, type[AnySpec]] = {
     "train": TrainSpec,
     "cross_validate": CrossValidateSpec,
     "study": StudySpec,
     "predict": PredictSpec,
+    "evaluate": EvaluateSpec,
 }
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -129,6 +129,25 @@ def make_split(
     rest, test = grouped_folds(labels, groups, folds, seed)[fold]
     train, validation = grouped_folds(labels[rest], groups[rest], validation_folds, seed)[0]
     return Split(positions[rest[train]], positions[rest[validation]], positions[test])
+
+
+def lock(index: Index, share: float, seed: int = 0) -> tuple[Index, Index]:
+    """(open, locked): a data set cut in two by whole groups, stratified by class, for good. `share` is about what is
+    locked: one part of round(1 / share). Images without a label stay open.
+
+    Raises:
+        InvalidInput: as `grouped_folds`: every class must be in both parts.
+    """
+    labelled = np.flatnonzero(index.labels >= 0)
+    names = np.array(index.classes)[index.labels[labelled]]
+    _, test = grouped_folds(names, index.groups[labelled], max(2, round(1 / share)), seed)[0]
+    groups = set(index.groups[labelled[test]].tolist())
+    inside = [record.group in groups and record.label is not None for record in index.records]
+    parts = [
+        tuple(record for record, is_locked in zip(index.records, inside, strict=True) if is_locked == wanted)
+        for wanted in (False, True)
+    ]
+    return replace(index, records=parts[0]), replace(index, records=parts[1])
 
 
 def leakage(groups: npt.NDArray[np.generic], train: Positions, test: Positions) -> Leakage:

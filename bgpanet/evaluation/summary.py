@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bgpanet.evaluation.bootstrap import grouped_intervals
-from bgpanet.evaluation.calibration import fit_temperature, reliability, scaled
+from bgpanet.evaluation.calibration import reliability, scaled
 from bgpanet.evaluation.metrics import FloatArray, classification_metrics
-from bgpanet.evaluation.operating import frozen_thresholds, operating_points
+from bgpanet.evaluation.operating import operating_points
 from bgpanet.evaluation.subgroups import subgroup_figures
 
 CALIBRATION_FIGURES = ("nll", "brier", "ece")
@@ -20,16 +20,16 @@ def evaluate(
     probabilities: FloatArray,
     groups: Sequence[str],
     attributes: Sequence[Mapping[str, str]],
-    validation: tuple[npt.NDArray[np.int64], FloatArray],
+    temperature: float,
+    thresholds: Sequence[dict[str, float | None]],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """A test part, n images. What is fitted (temperature, thresholds) is fitted on `validation`: labels, probabilities.
+    """A test part, n images. Temperature and thresholds (see `frozen_thresholds`) were fitted on the validation part.
 
     figures: `classification_metrics`. intervals: 95 % over groups, of every figure that has one. class_intervals:
     AUROC and AUPRC of each class. calibration: temperature, the figures before and after it, reliability diagrams.
     operating_points: sensitivity and specificity at thresholds frozen on validation. subgroups: by age, sex and site.
     """
-    temperature = fit_temperature(*validation)
     return {
         "figures": classification_metrics(truth, probabilities, classes),
         **divided(grouped_intervals(truth, probabilities, np.asarray(groups)), classes),
@@ -37,7 +37,7 @@ def evaluate(
             "temperature": temperature,
             **calibration(truth, probabilities, scaled(probabilities, temperature)),
         },
-        "operating_points": operating_points(truth, probabilities, groups, frozen_thresholds(*validation), classes),
+        "operating_points": operating_points(truth, probabilities, groups, thresholds, classes),
         "subgroups": subgroup_figures(truth, probabilities, groups, attributes),
     }
 

@@ -27,7 +27,7 @@ from bgpanet.prediction import predict
 from bgpanet.specs import CrossValidateSpec, PredictSpec, TrainSpec, parse_spec
 
 FILES = [
-    "model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json",
+    "model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json", "split.json",
     "validation_predictions.parquet",
 ]  # fmt: skip
 

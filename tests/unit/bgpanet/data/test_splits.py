@@ -1,6 +1,7 @@
 """Splits that show no net what it is tested on; most of it as properties of any labels and groups."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from bgpanet.data.index import Index
 from bgpanet.data.readers import read
-from bgpanet.data.splits import Split, grouped_folds, leakage, make_split, subset
+from bgpanet.data.splits import Split, grouped_folds, leakage, lock, make_split, subset
 from bgpanet.errors import InvalidInput
 
 
@@ -131,3 +132,24 @@ def test_on_the_real_ham10000_lesions_stay_together_and_a_split_by_image_leaks_o
     by_image = grouped_folds(index.labels, np.arange(len(index.records)), 5)
     shares = [leakage(index.groups, train, test).share for train, test in by_image]
     assert 0.36 < sum(shares) / 5 < 0.41
+
+
+@pytest.mark.parametrize(("share", "parts"), [(0.5, 2), (0.25, 4)])
+def test_a_locked_part_shares_no_group_with_the_open_one_and_has_every_class(
+    index: Index, share: float, parts: int
+) -> None:
+    opened, locked = lock(index, share)
+    assert len(opened.records) + len(locked.records) == len(index.records)
+    assert not set(opened.groups) & set(locked.groups)
+    assert set(locked.labels) == set(opened.labels) == set(index.labels)
+    largest = max(Counter(index.groups.tolist()).values())
+    assert abs(len(locked.records) - len(index.records) / parts) <= len(index.classes) * largest
+    assert lock(index, share) == (opened, locked)
+    assert lock(index, share, seed=1)[1].digest != locked.digest
+
+
+def test_what_has_no_label_is_not_locked(index: Index) -> None:
+    unlabelled = replace(index, records=(*index.records[1:], replace(index.records[0], label=None)))
+    opened, locked = lock(unlabelled, 0.5)
+    assert index.records[0].image_id in {record.image_id for record in opened.records}
+    assert all(record.label is not None for record in locked.records)
