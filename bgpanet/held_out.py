@@ -6,7 +6,7 @@ Nothing is fitted here: temperature and thresholds are those that the training f
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bgpanet.compute import choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import open_pixels
 from bgpanet.data.splits import Leakage
-from bgpanet.errors import Interrupted, InvalidInput, Problem
+from bgpanet.errors import Interrupted, InvalidInput
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.summary import evaluate
 from bgpanet.events import Log, Progress, Result
@@ -36,15 +36,16 @@ def evaluate_model(spec: EvaluateSpec, place: Workplace) -> dict[str, Any]:
     The classes of the data must be among the model's; an image without a label is left out and counted.
 
     Raises:
-        InvalidInput: an image or group of the data was trained or validated with, classes do not fit, no labels, or
-            the model is of a version that did not record what it has seen.
+        InvalidInput: an image of the data was trained or validated with, classes do not fit, no labels, or the model
+            is of a version that did not record what it has seen.
         OutOfMemory, Interrupted.
     """
     folder = Path(spec.model)
     model, card = load_bundle(folder)
     index = read_data(spec, spec.part)
     labels = _labels(index, card.classes)
-    _refuse_seen(index, _seen(folder))
+    seen = _seen(folder)
+    _refuse_seen(index, {sha256 for sha256, _ in seen})
     if card.frozen is None:
         raise InvalidInput.one("model", "did not keep its temperature and thresholds; train it anew")
     pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding)
@@ -61,6 +62,12 @@ def evaluate_model(spec: EvaluateSpec, place: Workplace) -> dict[str, Any]:
             raise Interrupted("stopped between two batches; the next try starts over")
         place.report(Progress(fraction=0.9 * done / len(usable), message=f"{done} of {len(usable)} images"))
 
+    leaking = _leakage(index.groups[usable], {group for _, group in seen})
+    if leaking.groups:
+        told = (
+            f"{leaking.groups} {index.group_unit}s have names that occur in the model's training: if they are the same"
+        )
+        place.report(Log(level="warning", message=f"{told}, these figures leak; if not, their names are a coincidence"))
     logits = infer_logits(model.to(compute.device), pixels.pixels, usable, spec.batch_size, compute, progress)
     probabilities = softmax(logits)
     summary = {
@@ -75,7 +82,7 @@ def evaluate_model(spec: EvaluateSpec, place: Workplace) -> dict[str, Any]:
         ),
         "classes": list(card.classes),
         "part": spec.part,
-        "leakage": asdict(Leakage(0, 0, 0.0)),  # whatever leaks has been refused
+        "leakage": asdict(leaking),
         "images": len(usable),
         "groups": len(set(index.groups[usable].tolist())),
         "unlabelled": int((labels < 0).sum()),
@@ -116,15 +123,18 @@ def _seen(folder: Path) -> list[tuple[str, str]]:
         raise InvalidInput.one("model", f"lacks a readable {SPLIT}, so what it has seen is unknown: {error}") from None
 
 
-def _refuse_seen(index: Index, seen: Sequence[tuple[str, str]]) -> None:
-    """Raises InvalidInput where images, or lesions or patients of the same name, had part in the training."""
-    contents, groups = {sha256 for sha256, _ in seen}, {group for _, group in seen}
-    images = [record.image_id for record in index.records if record.sha256 in contents]
-    shared = sorted({record.group for record in index.records} & groups)
-    problems = [
-        Problem("data", f"{len(found)} {what} had part in the model's training, so figures on them would be no "
-                        f"estimate of anything: {', '.join(found[:NAMED])}{', …' if len(found) > NAMED else ''}")
-        for what, found in [("images", images), (f"groups ({index.group_unit}s)", shared)] if found
-    ]  # fmt: skip
-    if problems:
-        raise InvalidInput(problems)
+def _refuse_seen(index: Index, contents: Set[str]) -> None:
+    """Raises InvalidInput where images had part in the training, whatever they are called here."""
+    found = [record.image_id for record in index.records if record.sha256 in contents]
+    if found:
+        named = f"{', '.join(found[:NAMED])}{', …' if len(found) > NAMED else ''}"
+        told = (
+            f"{len(found)} images had part in the model's training, so figures on them would estimate nothing: {named}"
+        )
+        raise InvalidInput.one("data", told)
+
+
+def _leakage(groups: np.ndarray, seen: Set[str]) -> Leakage:
+    """By the names of lesions or patients: another data set may use the same for others, which only people can tell."""
+    shared = np.isin(groups, list(seen))
+    return Leakage(len(set(groups[shared].tolist())), int(shared.sum()), float(shared.mean()))

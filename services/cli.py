@@ -261,9 +261,11 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @app.command()
 @_told
 def submit(
-    kind: Annotated[str, typer.Argument(help="train, cross_validate, study or predict")],
+    kind: Annotated[str, typer.Argument(help="train, cross_validate, study, predict or evaluate")],
     dataset: Annotated[str, typer.Option(help="name or id")],
-    model: Annotated[str | None, typer.Option(help="a network's name; for predict the id of a training")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="a network's name; for predict and evaluate the id of a training")
+    ] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="a field of the spec, e.g. training.epochs=20")
@@ -296,7 +298,9 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
             _stop(f"{file}: must hold a mapping of fields", USAGE)
     if model is not None:
         named = spec.get("model")
-        spec["model"] = {**named, "name": model} if kind != "predict" and isinstance(named, dict) else model
+        spec["model"] = (
+            {**named, "name": model} if kind not in ("predict", "evaluate") and isinstance(named, dict) else model
+        )
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, StudySpec, TrainSpec, parse_spec
+from bgpanet.specs import (
+    AnySpec,
+    CrossValidateSpec,
+    EvaluateSpec,
+    LearningSpec,
+    PredictSpec,
+    StudySpec,
+    TrainSpec,
+    parse_spec,
+)
 from services import jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
@@ -57,7 +66,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
         if isinstance(spec, PredictSpec):
-            problems.extend(_model_problems(context, principal, spec))
+            problems.extend(_model_problems(context, principal, spec, dataset))
         elif dataset is not None:
             problems.extend(_learning_problems(spec, dataset))
     if problems or spec is None or dataset is None:
@@ -120,7 +129,9 @@ def _weights_problems(specs: Sequence[LearningSpec]) -> list[Problem]:
     return [Problem("spec.model.weights", 'must be null or "imagenet"; files are for the command line')]
 
 
-def _model_problems(context: Context, principal: Principal, spec: PredictSpec) -> list[Problem]:
+def _model_problems(
+    context: Context, principal: Principal, spec: PredictSpec, dataset: Dataset | None
+) -> list[Problem]:
     try:
         job = views.get_job(context.database, principal, spec.model)
     except NotFound as error:
@@ -131,4 +142,15 @@ def _model_problems(context: Context, principal: Principal, spec: PredictSpec) -
         return [
             Problem("spec.model", f"job {spec.model} is {job['state']}; only a training that succeeded has a model")
         ]
+    return _evaluation_problems(job, dataset) if isinstance(spec, EvaluateSpec) and dataset is not None else []
+
+
+def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset) -> list[Problem]:
+    known = job["summary"].get("classes", [])
+    labelled = [count["class"] for count in dataset.class_counts if count["images"]]
+    if not labelled:
+        return [Problem("dataset", f"{dataset.name!r} has no labels, so there is nothing to compare answers with")]
+    if strange := [name for name in labelled if name not in known]:
+        told = f"{dataset.name!r} has classes that the model does not know: {', '.join(strange)}"
+        return [Problem("dataset", f"{told}; it knows {', '.join(known)}")]
     return []

@@ -21,6 +21,12 @@ from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.jobs import Claim, NewArtifact, StoredFile
 from services.tables import Artifact, Dataset, Job
 
+MODEL_FILES = {
+    "predict": ("model.safetensors", "model.json"),
+    "evaluate": ("model.safetensors", "model.json", "split.json"),
+}
+"""What kinds of jobs that apply a trained model need of it."""
+
 
 class Workbench:
     """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`."""
@@ -45,9 +51,9 @@ class Workbench:
         part = "cell" if self.claim.kind == "study" else "fold"
         for number, child in enumerate(self.claim.children):
             self._child(child, self.output / f"{part}-{number}")
-        if self.claim.kind == "predict":
+        if self.claim.kind in MODEL_FILES:
             model = self.folder / "model"
-            self._artifacts(spec["model"], ("model.safetensors", "model.json"), model)
+            self._artifacts(spec["model"], MODEL_FILES[self.claim.kind], model)
             spec["model"] = str(model)
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
 

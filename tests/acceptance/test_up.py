@@ -85,6 +85,7 @@ def environment(home: Path) -> dict[str, str]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     synthetic.draw(folder / "lesions", lesions=40)
+    synthetic.draw(folder / "others", lesions=30, seed=5)
     synthetic.draw_unlabelled(folder / "new", count=6, seed=1, broken=1)
     return folder
 
@@ -93,7 +94,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def product(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Product]:
     made = Product.start(tmp_path_factory.mktemp("product") / "home")
     try:
-        for name, format in (("lesions", "ham10000"), ("new", "folder")):
+        for name, format in (("lesions", "ham10000"), ("others", "ham10000"), ("new", "folder")):
             made.bgpanet("dataset", "add", name, "--format", format, "--path", str(data / name))
         yield made
     finally:
@@ -149,6 +150,16 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
     assert len(lines) == 1 + 7
     assert lines[0].startswith("image_id,group,fold,truth,predicted,error,p_akiec")
+    evaluated = product.bgpanet(
+        "submit", "evaluate", "--dataset", "others", "--model", trained["id"], "--follow"
+    ).strip()
+    elsewhere = json.loads(product.bgpanet("job", evaluated, "--json"))["summary"]
+    others = json.loads(product.bgpanet("dataset", "show", "others", "--json"))
+    assert elsewhere["figures"]["n"] == others["images"]
+    seen = product.bgpanet(
+        "submit", "evaluate", "--dataset", "lesions", "--model", trained["id"], "--follow", status=1
+    )  # fmt: skip
+    assert "had part in the model's training" in seen
     assert "balanced accuracy" in product.bgpanet("jobs")
     assert "claimed by" in product.bgpanet("job", trained["id"])
     assert "images to train" in product.bgpanet("logs", trained["id"])

@@ -1,7 +1,7 @@
 """The REST API on SQLite and a folder, through Flask's test client. Redis is absent: submitting works all the same."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
     context.celery.close()
 
 
-def finished_job(api: Api, user: str, content: bytes = b"hello") -> str:
+def finished_job(api: Api, user: str, content: bytes = b"hello", classes: Sequence[str] = CLASSES) -> str:
     """A training that succeeded with one artifact."""
     job_id: str = api.submit(user).json["id"]
     claim = jobs.claim(api.context.database, "w", ["any"], 30)
@@ -85,7 +85,8 @@ def finished_job(api: Api, user: str, content: bytes = b"hello") -> str:
     path.write_bytes(content)
     file = StoredFile(f"jobs/{job_id}/x", sha256_of(path), len(content))
     api.context.store.put_file(file.key, path, file.sha256)
-    jobs.finish(api.context.database, claim.lease, {"figures": {}}, [NewArtifact("report.json", "text/plain", file)])
+    summary = {"figures": {}, "classes": list(classes)}
+    jobs.finish(api.context.database, claim.lease, summary, [NewArtifact("report.json", "text/plain", file)])
     return job_id
 
 
@@ -153,6 +154,15 @@ def test_another_users_job_can_be_neither_cancelled_nor_used_nor_downloaded(api:
     assert api.submit("bob", kind="predict", spec={"model": job_id}).status_code == 422
     assert api.submit("ada", kind="predict", spec={"model": job_id}).status_code == 201
     assert api.call("GET", "jobs", "bob").json["items"] == []
+
+
+def test_a_model_is_evaluated_only_on_classes_that_it_knows(api: Api) -> None:
+    job_id = finished_job(api, "ada", classes=("mel", "bkl"))
+    answer = api.submit("ada", kind="evaluate", spec={"model": job_id})
+    assert answer.status_code == 422
+    assert "does not know: nv; it knows mel, bkl" in answer.json["errors"][0]["detail"]
+    known = finished_job(api, "ada", classes=("mel", "nv", "bkl"))
+    assert api.submit("ada", kind="evaluate", spec={"model": known}).status_code == 201
 
 
 def test_a_viewer_reads_and_changes_nothing(api: Api) -> None:
