@@ -65,17 +65,6 @@ def test_the_contracts_hold(copy: Path) -> None:
     assert "0 broken" in done.stdout
 
 
-def test_every_test_that_the_documentation_names_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")))
-    defined = {
-        name
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    }
-    assert named
-    assert not named - defined
-
-
 WITHOUT_TORCH = """
 import sys
 class NoTorch:
