@@ -348,13 +348,51 @@ class PredictSpec(RunSpec):
     precision: Precision = "auto"
 
 
-AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec
-Kind = Literal["train", "cross_validate", "study", "predict"]
-SPECS: dict[str, type[TrainSpec] | type[CrossValidateSpec] | type[StudySpec] | type[PredictSpec]] = {
+MOST_EXPLAINED = 200
+
+
+class ExplainSpec(RunSpec):
+    """Show what a trained model looked at in some images of a data set."""
+
+    model: str = Field(min_length=1, description="id of a finished training job; on the command line a model's folder")
+    images: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=MOST_EXPLAINED, description="image ids; null: `count` images drawn by `seed`"
+    )
+    count: int = Field(12, ge=1, le=MOST_EXPLAINED, description="how many readable images are drawn")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the draw, and of the random weights to compare with")
+    methods: tuple[Literal["grad_cam", "spatial", "received"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Grad-CAM; a BGPA block's M_s; what positions receive of its window attention; null: all there are",
+    )
+    explained: str | None = Field(None, description="the class that Grad-CAM explains; null: the predicted one")
+    stage: int | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="of Swin and all that is built on it: what Grad-CAM looks at; null: the last layer",
+    )
+    batch_size: int = Field(16, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name in ("images", "methods"):
+            values = getattr(self, name) or ()
+            if doubled := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{name}: {', '.join(doubled)} stand twice")
+        return self
+
+
+AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | ExplainSpec
+Kind = Literal["train", "cross_validate", "study", "predict", "explain"]
+SPECS: dict[
+    str, type[TrainSpec] | type[CrossValidateSpec] | type[StudySpec] | type[PredictSpec] | type[ExplainSpec]
+] = {
     "train": TrainSpec,
     "cross_validate": CrossValidateSpec,
     "study": StudySpec,
     "predict": PredictSpec,
+    "explain": ExplainSpec,
 }
 
 

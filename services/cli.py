@@ -261,9 +261,9 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @app.command()
 @_told
 def submit(
-    kind: Annotated[str, typer.Argument(help="train, cross_validate, study or predict")],
+    kind: Annotated[str, typer.Argument(help="train, cross_validate, study, predict or explain")],
     dataset: Annotated[str, typer.Option(help="name or id")],
-    model: Annotated[str | None, typer.Option(help="a network's name; for predict the id of a training")] = None,
+    model: Annotated[str | None, typer.Option(help="a network's name; to predict or explain, a training's id")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="a field of the spec, e.g. training.epochs=20")
@@ -296,7 +296,8 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
             _stop(f"{file}: must hold a mapping of fields", USAGE)
     if model is not None:
         named = spec.get("model")
-        spec["model"] = {**named, "name": model} if kind != "predict" and isinstance(named, dict) else model
+        names_network = kind not in ("predict", "explain")
+        spec["model"] = {**named, "name": model} if names_network and isinstance(named, dict) else model
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, StudySpec, TrainSpec, parse_spec
+from bgpanet.specs import (
+    AnySpec,
+    CrossValidateSpec,
+    ExplainSpec,
+    LearningSpec,
+    PredictSpec,
+    StudySpec,
+    TrainSpec,
+    parse_spec,
+)
 from services import jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
@@ -56,7 +65,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
-        if isinstance(spec, PredictSpec):
+        if isinstance(spec, PredictSpec | ExplainSpec):
             problems.extend(_model_problems(context, principal, spec))
         elif dataset is not None:
             problems.extend(_learning_problems(spec, dataset))
@@ -66,7 +75,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
 
 
 def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Principal) -> NewJob:
-    model = spec.model[:8] if isinstance(spec, PredictSpec) else spec.model.name
+    model = spec.model[:8] if isinstance(spec, PredictSpec | ExplainSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
         name=request.name or f"{request.kind.replace('_', ' ')} {model} on {dataset.name}",
@@ -120,7 +129,7 @@ def _weights_problems(specs: Sequence[LearningSpec]) -> list[Problem]:
     return [Problem("spec.model.weights", 'must be null or "imagenet"; files are for the command line')]
 
 
-def _model_problems(context: Context, principal: Principal, spec: PredictSpec) -> list[Problem]:
+def _model_problems(context: Context, principal: Principal, spec: PredictSpec | ExplainSpec) -> list[Problem]:
     try:
         job = views.get_job(context.database, principal, spec.model)
     except NotFound as error:

@@ -10,10 +10,11 @@ OPACITY = 0.6
 
 
 def colours(map_HW: np.ndarray) -> np.ndarray:  # noqa: N803
-    """A map of values in [0, 1] as (H, W, 3) uint8: dark violet over red to pale yellow (matplotlib's inferno)."""
+    """A map of values in [0, 1] as (H, W, 3) uint8: violet over green to yellow (matplotlib's viridis),
+    which skin has none of."""
     from matplotlib import colormaps
 
-    return np.asarray(colormaps["inferno"](map_HW.clip(0, 1), bytes=True)[..., :3])
+    return np.asarray(colormaps["viridis"](map_HW.clip(0, 1), bytes=True)[..., :3])
 
 
 def overlay(image_HW3: np.ndarray, map_HW: np.ndarray) -> np.ndarray:  # noqa: N803

@@ -45,7 +45,7 @@ class Workbench:
         part = "cell" if self.claim.kind == "study" else "fold"
         for number, child in enumerate(self.claim.children):
             self._child(child, self.output / f"{part}-{number}")
-        if self.claim.kind == "predict":
+        if self.claim.kind in ("predict", "explain"):
             model = self.folder / "model"
             self._artifacts(spec["model"], ("model.safetensors", "model.json"), model)
             spec["model"] = str(model)
