@@ -56,6 +56,12 @@ def evaluate(spec: SpecFile, output: Output, cache: Cache = None, threads: Threa
     _run(Run("evaluate", spec, output, cache or output / "cache", threads))
 
 
+@app.command()
+def explain(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+    """Show what a trained model looked at, as images and numbers."""
+    _run(Run("explain", spec, output, cache or output / "cache", threads))
+
+
 def _run(run: Run) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())

@@ -46,6 +46,7 @@ MEDIA_TYPES = {
     ".md": "text/markdown",
     ".tex": "text/x-tex",
     ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
     ".safetensors": "application/octet-stream",
 }
 

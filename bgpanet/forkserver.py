@@ -31,6 +31,7 @@ PR_SET_PDEATHSIG = 1
 
 def serve(channel: socket.socket) -> None:
     """Serves until the peer closes its end."""
+    import bgpanet.explain
     import bgpanet.prediction
     import bgpanet.study  # noqa: F401 - imported for the children
 

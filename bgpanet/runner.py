@@ -8,7 +8,7 @@ from types import FrameType
 
 from bgpanet.errors import BGPANetError, Interrupted
 from bgpanet.events import Failure, Log, Report
-from bgpanet.specs import AnySpec, CrossValidateSpec, EvaluateSpec, StudySpec, TrainSpec, read_spec
+from bgpanet.specs import AnySpec, CrossValidateSpec, EvaluateSpec, ExplainSpec, StudySpec, TrainSpec, read_spec
 
 SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit statuses. 75 is sysexits' EX_TEMPFAIL: the same command goes on from the checkpoint."""
@@ -67,6 +67,7 @@ def execute(run: Run, report: Report) -> int:
 def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
+    from bgpanet.explain import explain
     from bgpanet.held_out import evaluate_model
     from bgpanet.prediction import predict
     from bgpanet.study import study
@@ -80,5 +81,7 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
         study(spec, place)
     elif isinstance(spec, EvaluateSpec):
         evaluate_model(spec, place)
+    elif isinstance(spec, ExplainSpec):
+        explain(spec, place)
     else:
         predict(spec, place)

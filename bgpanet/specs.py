@@ -348,10 +348,15 @@ class StudySpec(LearningSpec):
         return TrainSpec.model_validate_json(json.dumps(values))
 
 
-class PredictSpec(RunSpec):
-    """Apply a trained model to every image of a data set."""
+class AppliedSpec(RunSpec):
+    """What runs that apply a trained model share."""
 
     model: str = Field(min_length=1, description="id of a finished training job; on the command line a model's folder")
+
+
+class PredictSpec(AppliedSpec):
+    """Apply a trained model to every image of a data set."""
+
     batch_size: int = Field(64, ge=1, le=65_536)
     precision: Precision = "auto"
 
@@ -364,14 +369,49 @@ class EvaluateSpec(PredictSpec):
     )
 
 
-AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec
-Kind = Literal["train", "cross_validate", "study", "predict", "evaluate"]
+MOST_EXPLAINED = 200
+
+
+class ExplainSpec(AppliedSpec):
+    """Show what a trained model looked at in some images of a data set."""
+
+    images: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=MOST_EXPLAINED, description="image ids; null: `count` images drawn by `seed`"
+    )
+    count: int = Field(12, ge=1, le=MOST_EXPLAINED, description="how many readable images are drawn")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the draw, and of the random weights to compare with")
+    methods: tuple[Literal["grad_cam", "spatial", "received"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Grad-CAM; a BGPA block's M_s; what positions receive of its window attention; null: all there are",
+    )
+    explained: str | None = Field(None, description="the class that Grad-CAM explains; null: the predicted one")
+    stage: int | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="of Swin and all that is built on it: what Grad-CAM looks at; null: the last layer",
+    )
+    batch_size: int = Field(16, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name in ("images", "methods"):
+            values = getattr(self, name) or ()
+            if doubled := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{name}: {', '.join(doubled)} stand twice")
+        return self
+
+
+AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec
+Kind = Literal["train", "cross_validate", "study", "predict", "evaluate", "explain"]
 SPECS: dict[str, type[AnySpec]] = {
     "train": TrainSpec,
     "cross_validate": CrossValidateSpec,
     "study": StudySpec,
     "predict": PredictSpec,
     "evaluate": EvaluateSpec,
+    "explain": ExplainSpec,
 }
 
 

@@ -36,6 +36,8 @@ def figures_line(summary: Mapping[str, Any]) -> str:
     """The main figures of a run's summary in one line."""
     if "variants" in summary:
         return _study_line(summary)
+    if "methods" in summary:
+        return _explanation_line(summary)
     figures = summary.get("pooled") or summary.get("figures")
     if figures is None:
         counts = ", ".join(f"{name} {count}" for name, count in summary.get("predicted", {}).items() if count)
@@ -61,3 +63,11 @@ def _study_line(summary: Mapping[str, Any]) -> str:
     told = ", ".join(f"{name} {interval(row['mean'], row['interval'])}" for name, row in rows.items())
     missing = f"; {len(summary['missing'])} trainings are missing" if summary["missing"] else ""
     return f"balanced accuracy: {told}{missing}; leaking groups {summary['leakage']['groups']}"
+
+
+def _explanation_line(summary: Mapping[str, Any]) -> str:
+    told = f"{summary['images']} images explained by {', '.join(summary['methods'])}"
+    for part, found in (summary["randomised"] or {}).items():
+        alike = "no map left" if found["mean"] is None else f"rank correlation {found['mean']:.2f}"
+        told += f"; with random {part} {alike}"
+    return told

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bgpanet.errors import BGPANetError
-from bgpanet.specs import parse_yaml
+from bgpanet.specs import SPECS, AppliedSpec, TrainSpec, parse_yaml
 from bgpanet.text import figures_brief, figures_line
 from services.client import ApiError, Client, JobFailed, JobHandle
 from services.errors import ServiceError
@@ -261,11 +261,9 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @app.command()
 @_told
 def submit(
-    kind: Annotated[str, typer.Argument(help="train, cross_validate, study, predict or evaluate")],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(SPECS)}")],
     dataset: Annotated[str, typer.Option(help="name or id")],
-    model: Annotated[
-        str | None, typer.Option(help="a network's name; for predict and evaluate the id of a training")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="a network's name; to apply a model, its training's id")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="a field of the spec, e.g. training.epochs=20")
@@ -298,9 +296,8 @@ def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str
             _stop(f"{file}: must hold a mapping of fields", USAGE)
     if model is not None:
         named = spec.get("model")
-        spec["model"] = (
-            {**named, "name": model} if kind not in ("predict", "evaluate") and isinstance(named, dict) else model
-        )
+        applies = issubclass(SPECS.get(kind, TrainSpec), AppliedSpec)
+        spec["model"] = {**named, "name": model} if isinstance(named, dict) and not applies else model
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -8,10 +8,10 @@ from typing import Any
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import (
     AnySpec,
+    AppliedSpec,
     CrossValidateSpec,
     EvaluateSpec,
     LearningSpec,
-    PredictSpec,
     StudySpec,
     TrainSpec,
     parse_spec,
@@ -65,7 +65,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
-        if isinstance(spec, PredictSpec):
+        if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset))
         elif dataset is not None:
             problems.extend(_learning_problems(spec, dataset))
@@ -75,7 +75,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
 
 
 def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Principal) -> NewJob:
-    model = spec.model[:8] if isinstance(spec, PredictSpec) else spec.model.name
+    model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
         name=request.name or f"{request.kind.replace('_', ' ')} {model} on {dataset.name}",
@@ -130,7 +130,7 @@ def _weights_problems(specs: Sequence[LearningSpec]) -> list[Problem]:
 
 
 def _model_problems(
-    context: Context, principal: Principal, spec: PredictSpec, dataset: Dataset | None
+    context: Context, principal: Principal, spec: AppliedSpec, dataset: Dataset | None
 ) -> list[Problem]:
     try:
         job = views.get_job(context.database, principal, spec.model)

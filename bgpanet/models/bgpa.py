@@ -109,6 +109,16 @@ class BlockMaps:
     windows: Tensor | None
     fusion: Tensor
 
+    def received(self) -> Tensor | None:
+        """What each position is given of its window's attention, (B, H, W): its column of A summed over the window's
+        real positions. 1 on average over a window, and everywhere where all attend to all alike."""
+        if self.windows is None or self.spatial is None:
+            return None
+        (batch, height, width), side = self.spatial.shape, round(self.windows.shape[1] ** 0.5)
+        real_wN = _real_positions(height, width, side, self.windows.device)  # noqa: N806
+        given = self.windows.view(batch, *real_wN.shape, side**2) * real_wN[..., None]
+        return _merge(given.sum(dim=2).flatten(0, 1)[..., None], batch, height, width, side)[..., 0]
+
 
 class BGPABlock(nn.Module):
     """Y = a X_c + b X_s + c X_ctx with (a, b, c) = softmax(mix_logits), in which

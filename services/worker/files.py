@@ -24,6 +24,7 @@ from services.tables import Artifact, Dataset, Job
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
     "evaluate": ("model.safetensors", "model.json", "split.json"),
+    "explain": ("model.safetensors", "model.json"),
 }
 """What kinds of jobs that apply a trained model need of it."""
 
