@@ -31,7 +31,7 @@ from bgpanet.events import ArtifactWritten, Event, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
-from bgpanet.models.zoo import top_of
+from bgpanet.models.zoo import check_weights, top_of
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
@@ -82,6 +82,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     Raises:
         BGPANetError: as its kinds say.
     """
+    if not (place.output / REPORT).is_file():
+        check_weights([spec.model])
     index = read_data(spec)
     pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding)
     split = divide(spec, index, pixels)

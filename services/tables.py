@@ -182,6 +182,6 @@ class Worker(Base):
     resource_classes: Mapped[list[Any]]
     job_id: Mapped[str | None] = mapped_column(String(36))
     figures: Mapped[dict[str, Any]]
-    weights: Mapped[dict[str, Any]]  # see services.fleet.Weights
+    weights: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # see services.fleet.Weights
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)
