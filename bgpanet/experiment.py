@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from bgpanet.bundles import CARD, WEIGHTS, Frozen, ModelCard, save_bundle
+from bgpanet.catalogue import MODELS
 from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import PixelCache, open_pixels
@@ -32,7 +33,7 @@ from bgpanet.events import ArtifactWritten, Event, Log, Progress, Report, Result
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
-from bgpanet.models.zoo import top_of
+from bgpanet.models.zoo import check_weights, top_of
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
@@ -85,6 +86,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     Raises:
         BGPANetError: as its kinds say.
     """
+    if not (place.output / REPORT).is_file():
+        check_weights([spec.model])
     index = read_data(spec)
     pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding)
     split = divide(spec, index, pixels)
@@ -98,7 +101,7 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     fitted = fit(task, place.output / "checkpoints", place.report, place.stop)
     task.model.load_state_dict(fitted.weights)
     probabilities = {
-        name: softmax(infer_logits(task.model, pixels.pixels, part, spec.training.batch_size, compute))
+        name: softmax(infer_logits(task.model, pixels.pixels, part, spec.training.images_at_once, compute))
         for name, part in {"validation": split.validation, "test": split.test}.items()
     }
     return _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
@@ -134,7 +137,8 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
         "synthetic": reports[0]["synthetic"],
     }
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
-    folds_told = [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]
+    told = ("split", "kept", "images_at_once", "figures")
+    folds_told = [{name: report.get(name) for name in told} for report in reports]
     write_results(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
     place.report(Result(summary=summary))
     return summary
@@ -265,6 +269,7 @@ def _conclude(
         "spec": _meaning(spec),
         "dataset_digest": index.digest,
         "environment": {**environment(), **compute.describe()},
+        "images_at_once": [{"from_step": step, "images": images} for step, images in state.images_at_once],
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
     }
@@ -352,9 +357,15 @@ SUMMARY = (
 
 
 def _meaning(spec: TrainSpec) -> dict[str, Any]:
-    """The part of a spec that decides the result: where the data lies and who computes does not."""
+    """The part of a spec that decides the result: where the data lies and who computes does not.
+
+    Nor does how many images pass the device at once, rounding apart: gradients are added up to that of the whole
+    batch. Only batch normalisation is another one then. A report tells it either way (`images_at_once`).
+    """
     values = spec.model_dump(mode="json", exclude={"data", "resources"})
     del values["training"]["checkpoint_seconds"]
+    if not MODELS[spec.model.name].batch_norm:
+        del values["training"]["micro_batch_size"]
     return values
 
 

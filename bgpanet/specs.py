@@ -217,6 +217,11 @@ class TrainingSpec(Spec):
         return self
 
     @property
+    def images_at_once(self) -> int:
+        """Images that pass the device at once."""
+        return self.micro_batch_size or self.batch_size
+
+    @property
     def warmup(self) -> float:
         """Length of the warm-up, epochs."""
         return min(5.0, self.epochs / 10) if self.warmup_epochs is None else self.warmup_epochs
@@ -413,6 +418,27 @@ SPECS: dict[str, type[AnySpec]] = {
     "evaluate": EvaluateSpec,
     "explain": ExplainSpec,
 }
+
+
+def half_at_once(spec: AnySpec) -> int | None:
+    """Half the images that pass the device at once, for another try of a run that ran out of memory.
+
+    None where it can't be less, or would be another run: one image, batch normalisation, a run that pools others.
+    """
+    if isinstance(spec, PredictSpec | ExplainSpec):
+        return spec.batch_size // 2 or None
+    if isinstance(spec, TrainSpec) and not MODELS[spec.model.name].batch_norm:
+        return spec.training.images_at_once // 2 or None
+    return None
+
+
+def limited_at_once(spec: AnySpec, images: int) -> AnySpec:
+    """The same run with so many images at a time on the device; a training's effective batch stays."""
+    if isinstance(spec, PredictSpec | ExplainSpec):
+        return spec.model_copy(update={"batch_size": images})
+    if isinstance(spec, TrainSpec):
+        return spec.model_copy(update={"training": spec.training.model_copy(update={"micro_batch_size": images})})
+    return spec
 
 
 def parse_spec(kind: str, values: Mapping[str, Any], where: str = "spec") -> AnySpec:

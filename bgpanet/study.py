@@ -18,6 +18,7 @@ from bgpanet.errors import BGPANetError, Interrupted
 from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws, read_fold
 from bgpanet.events import Log, Result
 from bgpanet.experiment import REPORT, Workplace, is_done, part_of, read_data, train
+from bgpanet.models.zoo import check_weights
 from bgpanet.provenance import environment
 from bgpanet.specs import Cell, StudySpec
 
@@ -39,7 +40,9 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
     Raises:
         Interrupted: asked to stop. BGPANetError: not one variant is complete.
     """
-    index, cells = read_data(spec), spec.cells()
+    cells = spec.cells()
+    check_weights(cell.spec.model for n, cell in enumerate(cells) if not _is_over(place.output / f"cell-{n}"))
+    index = read_data(spec)
     failures: dict[int, str] = {}
     for number, cell in enumerate(cells):
         folder = place.output / f"cell-{number}"
@@ -61,6 +64,10 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
     _write(place, spec, summary)
     place.report(Result(summary=summary))
     return summary
+
+
+def _is_over(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (REPORT, FAILED))
 
 
 def _summary(spec: StudySpec, output: Path, cells: Sequence[Cell], failures: Mapping[int, str]) -> dict[str, Any]:

@@ -469,10 +469,14 @@ def compare(
 @_told
 def workers(as_json: Json = False) -> None:
     """Worker slots and what they do."""
+    from services.fleet import Weights
+
     with Client() as client:
         rows = client.workers()
     names = ("name", "device", "state", "job", "seen_at")
-    _show(rows) if as_json else _table(rows, {n: lambda row, n=n: row[n] or "" for n in names})  # type: ignore[misc]
+    columns: dict[str, Any] = {n: lambda row, n=n: row[n] or "" for n in names}
+    columns["ImageNet weights"] = lambda row: Weights(**row["weights"])
+    _show(rows) if as_json else _table(rows, columns)
 
 
 @app.command()

@@ -1,14 +1,42 @@
 """Workers as the control plane knows them: each slot tells every few seconds that it is there."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 
+from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Database, now_ms
 from services.jobs import changed
 from services.tables import Worker
+
+LOST_MS = 60_000  # of silence, after which a slot counts as lost
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which of torchvision's ImageNet weights a slot can have.
+
+    folder: where torch looks for their files; files: those that lie there; reachable: whether the host that they are
+    downloaded from answers, None: not known.
+    """
+
+    folder: str = ""
+    files: Sequence[str] = ()
+    reachable: bool | None = None
+
+    @property
+    def obtainable(self) -> Collection[str]:
+        """The files that a job of this slot could load; all, unless it is known to be offline."""
+        return self.files if self.reachable is False else IMAGENET_FILES
+
+    def __str__(self) -> str:
+        """`reachable`, `2 files`, `none`; a dash where it is not known."""
+        if self.reachable is None:
+            return "\N{EN DASH}"
+        files = f"{len(self.files)} file{'s' if len(self.files) > 1 else ''}" if self.files else "none"
+        return "reachable" if self.reachable else files
 
 
 @dataclass(frozen=True)
@@ -23,9 +51,9 @@ class Member:
     resource_classes: Sequence[str]
 
 
-def beat(database: Database, member: Member, job_id: str | None, figures: Mapping[str, Any]) -> None:
-    """Registers the slot, or tells that it is still there, with its present job and host figures."""
-    present = {"job_id": job_id, "figures": dict(figures), "seen_at": now_ms()}
+def beat(database: Database, member: Member, job_id: str | None, figures: Mapping[str, Any], weights: Weights) -> None:
+    """Registers the slot, or tells that it is still there: with its present job, host figures, weights within reach."""
+    present = {"job_id": job_id, "figures": dict(figures), "weights": asdict(weights), "seen_at": now_ms()}
     with database.write() as session:
         if not changed(session.execute(update(Worker).where(Worker.name == member.name).values(**present))):
             session.execute(
@@ -40,6 +68,13 @@ def beat(database: Database, member: Member, job_id: str | None, figures: Mappin
                     **present,
                 )
             )
+
+
+def live(database: Database, resource_class: str) -> list[Worker]:
+    """The rows of the slots that take jobs of this class and were heard of lately, by name."""
+    with database.read() as session:
+        seen = select(Worker).where(Worker.seen_at >= now_ms() - LOST_MS).order_by(Worker.name)
+        return [row for row in session.scalars(seen) if resource_class in row.resource_classes]
 
 
 def leave(database: Database, name: str) -> None:

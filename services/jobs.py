@@ -1,7 +1,7 @@
 """The job's state machine, and the only writer of a job's state.
 
     queued ──claim──▶ running ──finish──▶ succeeded
-      ▲  │              │ ├──fail──▶ failed        (or back to queued, where trying again can help)
+      ▲  │              │ ├──fail──▶ failed        (or back to queued, where trying again can help: see `_lose`)
       │  └──cancel──┐   │ ├──cancel──▶ cancelled
       └──release────┼───┘ └──lease expired──▶ queued, or failed once it has been lost `max_attempts` times
                     ▼
@@ -12,7 +12,7 @@ while its `Lease` (job, attempt) is the current one, else `StaleAttempt` is rais
 (cross-validation) runs without a worker while its children work, then wants a worker itself, to pool their results.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
+from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Database, now_ms
 from services.errors import Conflict, NotFound, StaleAttempt
 from services.ids import new_id
@@ -44,7 +45,10 @@ RETRY_DELAYS_MS = (1_000, 10_000, 60_000)  # before the second, third, … try a
 
 @dataclass(frozen=True)
 class NewJob:
-    """What `submit` inserts. `spec` is validated and complete; children share their parent's data set and owner."""
+    """What `submit` inserts. `spec` is validated and complete; children share their parent's data set and owner.
+
+    weights: the file of ImageNet weights without which a worker could not start it; None: it needs none.
+    """
 
     kind: str
     name: str
@@ -53,6 +57,7 @@ class NewJob:
     created_by: str
     priority: int = 0
     resource_class: str = "any"
+    weights: str | None = None
     idempotency_key: str | None = None
     children: Sequence["NewJob"] = ()
 
@@ -89,12 +94,13 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker needs to know of the job that it got."""
+    """What a worker needs to know of the job that it got. images_at_once: held to so many; None: as the spec says."""
 
     lease: Lease
     kind: str
     name: str
     spec: dict[str, Any]
+    images_at_once: int | None
     dataset_id: str
     checkpoint: dict[str, StoredFile] | None
     children: tuple[str, ...]
@@ -164,6 +170,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             dataset_id=new.dataset_id,
             spec=dict(new.spec),
             resource_class=new.resource_class,
+            weights=new.weights,
             priority=new.priority,
             parent_id=parent_id,
             position=position,
@@ -189,8 +196,11 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
 # ── Claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def waiting(resource_classes: Sequence[str]) -> Select[str]:
-    """The ids of the jobs that a worker may claim, the best first: priority, fair share among users, then age."""
+def waiting(resource_classes: Sequence[str], weights: Collection[str] = IMAGENET_FILES) -> Select[str]:
+    """The ids of the jobs that a worker may claim, the best first: priority, fair share among users, then age.
+
+    weights: the files of ImageNet weights that the worker can have.
+    """
     other = aliased(Job)
     running_of_owner = (
         select(func.count())
@@ -201,13 +211,20 @@ def waiting(resource_classes: Sequence[str]) -> Select[str]:
     return (
         select(Job.id)
         .where(Job.wants_worker, Job.resource_class.in_(resource_classes), Job.not_before <= now_ms())
+        .where(Job.weights.is_(None) | Job.weights.in_(weights))
         .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
     )
 
 
-def claim(database: Database, worker: str, resource_classes: Sequence[str], lease_seconds: float) -> Claim | None:
+def claim(
+    database: Database,
+    worker: str,
+    resource_classes: Sequence[str],
+    lease_seconds: float,
+    weights: Collection[str] = IMAGENET_FILES,
+) -> Claim | None:
     """Takes the best waiting job for a worker, and leases it; None where there is none."""
-    best = waiting(resource_classes).limit(1).with_for_update(skip_locked=True, of=Job).scalar_subquery()
+    best = waiting(resource_classes, weights).limit(1).with_for_update(skip_locked=True, of=Job).scalar_subquery()
     with database.write() as session:
         job = session.scalar(
             update(Job)
@@ -225,7 +242,8 @@ def claim(database: Database, worker: str, resource_classes: Sequence[str], leas
         )
         if job is None:
             return None
-        session.execute(insert(Attempt).values(job_id=job.id, number=job.attempt, worker=worker, started_at=now_ms()))
+        attempt = {"job_id": job.id, "number": job.attempt, "worker": worker, "images_at_once": job.images_at_once}
+        session.execute(insert(Attempt).values(**attempt, started_at=now_ms()))
         _note(session, job.id, job.attempt, "running", f"claimed by {worker}")
         if job.parent_id is not None:
             _start_parent(session, job.parent_id)
@@ -238,6 +256,7 @@ def claim(database: Database, worker: str, resource_classes: Sequence[str], leas
             kind=job.kind,
             name=job.name,
             spec=job.spec,
+            images_at_once=job.images_at_once,
             dataset_id=job.dataset_id,
             checkpoint=None if newest is None else {n: StoredFile(**f) for n, f in newest.files.items()},
             children=tuple(children),
@@ -357,8 +376,10 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
         session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id))
 
 
-def fail(database: Database, lease: Lease, reason: str, error: str) -> None:
+def fail(database: Database, lease: Lease, reason: str, error: str, fewer: int | None = None) -> None:
     """Ends the attempt with a reason: tried again where that can help, else the job is `failed`.
+
+    fewer: as many images at once as a run that was out of memory can be tried with; None: it can't do with fewer.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -367,7 +388,7 @@ def fail(database: Database, lease: Lease, reason: str, error: str) -> None:
     with database.write() as session:
         if _ended_as(session, lease, "failed"):
             return
-        _lose(session, lease, reason, error)
+        _lose(session, lease, reason, error, fewer)
 
 
 def release(database: Database, lease: Lease, why: str) -> None:
@@ -481,10 +502,14 @@ def _end(session: Session, lease: Lease, *, state: str, outcome: str, detail: st
     _note(session, lease.job_id, lease.attempt, state, detail or outcome)
 
 
-def _lose(session: Session, lease: Lease, reason: str, error: str) -> None:
-    """Ends an attempt that failed: cancelled if that was asked for, tried again if that can help, else failed."""
-    losses, most, cancelled = session.execute(
-        select(Job.losses, Job.max_attempts, Job.cancel_requested).where(Job.id == lease.job_id)
+def _lose(session: Session, lease: Lease, reason: str, error: str, fewer: int | None = None) -> None:
+    """Ends an attempt that failed: cancelled if that was asked for, tried again if that can help, else failed.
+
+    A loss that is no fault of the job helps to be tried again, up to `max_attempts` times and later each time; want of
+    memory once, with fewer images at once, to which the job is held from then on.
+    """
+    losses, most, cancelled, limit = session.execute(
+        select(Job.losses, Job.max_attempts, Job.cancel_requested, Job.images_at_once).where(Job.id == lease.job_id)
     ).one()
     if cancelled:
         _end(session, lease, state="cancelled", outcome="cancelled", detail=f"cancelled on request ({error})")
@@ -492,6 +517,10 @@ def _lose(session: Session, lease: Lease, reason: str, error: str) -> None:
         delay = RETRY_DELAYS_MS[min(losses, len(RETRY_DELAYS_MS) - 1)]
         changes = {"losses": losses + 1, "not_before": now_ms() + delay}
         _end(session, lease, state="queued", outcome=reason, detail=error, **changes)
+        return
+    elif reason == "out_of_memory" and fewer is not None and limit is None:
+        detail = f"{error}; tried once more with {fewer} images at once"
+        _end(session, lease, state="queued", outcome=reason, detail=detail, images_at_once=fewer)
         return
     else:
         changes = {"losses": losses + 1, "reason": reason, "error": error}

@@ -17,6 +17,7 @@ class Settings:
     lease_seconds: how long a silent worker keeps its job.
     grace_seconds: how long a child may take to write a checkpoint when it is asked to stop.
     stall_seconds: how long a child may say nothing before it counts as hung.
+    offline: a worker asks no host outside whether weights can be downloaded.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -28,6 +29,7 @@ class Settings:
     lease_seconds: float = 30.0
     grace_seconds: float = 20.0
     stall_seconds: float = 900.0
+    offline: bool = False
     url: str | None = None
     token: str | None = None
 
@@ -45,6 +47,7 @@ class Settings:
             lease_seconds=_seconds("BGPANET_LEASE_SECONDS", get("BGPANET_LEASE_SECONDS"), 30.0),
             grace_seconds=_seconds("BGPANET_GRACE_SECONDS", get("BGPANET_GRACE_SECONDS"), 20.0),
             stall_seconds=_seconds("BGPANET_STALL_SECONDS", get("BGPANET_STALL_SECONDS"), 900.0),
+            offline=get("BGPANET_OFFLINE", "") not in ("", "0"),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -70,6 +73,7 @@ class Settings:
             "BGPANET_LEASE_SECONDS": str(self.lease_seconds),
             "BGPANET_GRACE_SECONDS": str(self.grace_seconds),
             "BGPANET_STALL_SECONDS": str(self.stall_seconds),
+            "BGPANET_OFFLINE": "1" if self.offline else "",
         }
         return {name: value for name, value in values.items() if value}
 

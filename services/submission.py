@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bgpanet.catalogue import MODELS, WEIGHTS_URL
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import (
     AnySpec,
@@ -16,9 +17,10 @@ from bgpanet.specs import (
     TrainSpec,
     parse_spec,
 )
-from services import jobs, queue, views
+from services import fleet, jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
+from services.fleet import Weights
 from services.jobs import NewJob
 from services.tables import Dataset
 from services.tokens import Principal
@@ -68,7 +70,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset))
         elif dataset is not None:
-            problems.extend(_learning_problems(spec, dataset))
+            problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None:
         raise InvalidInput(problems)
     return _new_job(request, spec, dataset, principal)
@@ -86,6 +88,8 @@ def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Princ
         resource_class=spec.resources.device,
         idempotency_key=request.idempotency_key,
     )
+    if isinstance(spec, TrainSpec):
+        new = replace(new, weights=_weights(spec))
     return replace(new, children=[_child(new, name, training) for name, training in _trainings(spec)])
 
 
@@ -100,11 +104,20 @@ def _trainings(spec: AnySpec) -> list[tuple[str, TrainSpec]]:
 
 def _child(parent: NewJob, name: str, spec: TrainSpec) -> NewJob:
     name = f"{parent.name[: 198 - len(name)]}, {name}"
-    return replace(parent, kind="train", name=name, spec=spec.model_dump(mode="json"), idempotency_key=None)
+    values = spec.model_dump(mode="json")
+    return replace(parent, kind="train", name=name, spec=values, weights=_weights(spec), idempotency_key=None)
 
 
-def _learning_problems(spec: TrainSpec | CrossValidateSpec | StudySpec, dataset: Dataset) -> list[Problem]:
-    problems = _weights_problems([cell.spec for cell in spec.cells()] if isinstance(spec, StudySpec) else [spec])
+def _weights(spec: LearningSpec) -> str | None:
+    """The file of ImageNet weights that a training starts from."""
+    return MODELS[spec.model.name].imagenet if spec.model.weights == "imagenet" else None
+
+
+def _learning_problems(
+    context: Context, spec: TrainSpec | CrossValidateSpec | StudySpec, dataset: Dataset
+) -> list[Problem]:
+    trainings = [cell.spec for cell in spec.cells()] if isinstance(spec, StudySpec) else [spec]
+    problems = _weights_problems(context, trainings)
     labelled = [count for count in dataset.class_counts if count["images"]]
     if len(labelled) < 2:
         return [
@@ -123,10 +136,22 @@ def _learning_problems(spec: TrainSpec | CrossValidateSpec | StudySpec, dataset:
     return problems
 
 
-def _weights_problems(specs: Sequence[LearningSpec]) -> list[Problem]:
-    if all(spec.model.weights in (None, "imagenet") for spec in specs):
-        return []
-    return [Problem("spec.model.weights", 'must be null or "imagenet"; files are for the command line')]
+def _weights_problems(context: Context, specs: Sequence[LearningSpec]) -> list[Problem]:
+    """Weights that no worker could load which might take the job. Where no worker is there to be asked, it may wait for
+    one that can: this host is not asked in its place, since it may be none of those that train."""
+    where = "spec.model.weights"
+    if any(spec.model.weights not in (None, "imagenet") for spec in specs):
+        return [Problem(where, 'must be null or "imagenet"; files are for the command line')]
+    needed = sorted({file for spec in specs if (file := _weights(spec))})
+    workers = fleet.live(context.database, specs[0].resources.device) if needed else []
+    known = {f"{row.name} on {row.host}": Weights(**row.weights) for row in workers}
+    folders = " or ".join(sorted({weights.folder for weights in known.values()}))
+    asked = f"no worker that could take the job has it or reaches {WEIGHTS_URL} (asked: {', '.join(known)})"
+    return [
+        Problem(where, f"{file} is missing: {asked}; put the file into {folders} there, or use null")
+        for file in needed
+        if known and not any(file in weights.obtainable for weights in known.values())
+    ]
 
 
 def _model_problems(

@@ -70,6 +70,8 @@ class Job(Base):
     losses: Mapped[int] = mapped_column(Integer)  # attempts that ended by worker_lost or storage
     max_attempts: Mapped[int] = mapped_column(Integer)
     wants_worker: Mapped[bool] = mapped_column(Boolean)  # true while a worker may claim it
+    weights: Mapped[str | None] = mapped_column(String(100))  # file of ImageNet weights that its worker must have
+    images_at_once: Mapped[int | None] = mapped_column(Integer)  # on the device; null: as many as the spec says
     not_before: Mapped[int] = mapped_column(BigInteger)
     cancel_requested: Mapped[bool] = mapped_column(Boolean)
     worker: Mapped[str | None] = mapped_column(String(200))
@@ -102,6 +104,7 @@ class Attempt(Base):
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
     outcome: Mapped[str | None] = mapped_column(String(40))
     resumed_from_step: Mapped[int | None] = mapped_column(Integer)
+    images_at_once: Mapped[int | None] = mapped_column(Integer)  # the job's, when it was claimed
 
 
 class Transition(Base):
@@ -179,5 +182,6 @@ class Worker(Base):
     resource_classes: Mapped[list[Any]]
     job_id: Mapped[str | None] = mapped_column(String(36))
     figures: Mapped[dict[str, Any]]
+    weights: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # see services.fleet.Weights
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)

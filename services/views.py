@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from services.database import Database, now_ms
 from services.errors import NotFound
+from services.fleet import LOST_MS
 from services.tables import (
     Artifact,
     Attempt,
@@ -37,7 +38,6 @@ NO_PROGRESS = {
     "eta_seconds": None,
     "message": "",
 }
-WORKER_LOST_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,7 @@ def list_attempts(database: Database, principal: Principal, job_id: str) -> list
                 "ended_at": timestamp(row.ended_at),
                 "outcome": row.outcome,
                 "resumed_from_step": row.resumed_from_step,
+                "images_at_once": row.images_at_once,
             }
             for row in rows
         ]
@@ -336,9 +337,10 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
             "version": row.version,
             "device": row.device,
             "resource_classes": row.resource_classes,
-            "state": "lost" if row.seen_at < now - WORKER_LOST_MS else "busy" if row.job_id else "idle",
+            "state": "lost" if row.seen_at < now - LOST_MS else "busy" if row.job_id else "idle",
             "job": row.job_id,
             "figures": row.figures,
+            "weights": row.weights,
             "started_at": timestamp(row.started_at),
             "seen_at": timestamp(row.seen_at),
         }

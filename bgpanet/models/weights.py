@@ -1,8 +1,10 @@
 """Initial weights: torchvision's of ImageNet, or a local file. Nothing in a file is executed."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -13,20 +15,34 @@ from torch import Tensor, nn
 
 from bgpanet.errors import InvalidInput, Problem
 
+DENSENETS_OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
+"""In the published file a layer is `norm.1`, in the network `norm1`; torchvision renames it in a function of its own."""
+COUNTERS = ".num_batches_tracked"
+"""Files older than these buffers lack them; with a fixed momentum nothing depends on them."""
+
 
 def imagenet_weights(name: str, enum: Any) -> Mapping[str, Tensor]:
-    """Torchvision's weights of a model, out of its cache or downloaded and checked. Raises InvalidInput."""
+    """Torchvision's weights of a model, out of its cache or downloaded, and checked by the digest in the file's name.
+
+    Raises:
+        InvalidInput: they can't be had, or the file is another one; with what to do.
+    """
     if enum is None:
         raise InvalidInput.one("model.weights", f"there are no ImageNet weights for {name}; train it from null")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / enum.url.rpartition("/")[2]
     try:
-        state: Mapping[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / enum.url.rpartition("/")[2]
+        # Torchvision checks what it downloads, and trusts what somebody has put there.
+        if path.exists() and not (found := file_digest(path)).startswith(path.stem.rpartition("-")[2]):
+            told = f"{path} has the digest {found}, which does not begin as its name ends"
+            raise InvalidInput.one("model.weights", f"{told}: it is damaged or another file; delete or replace it")
+        state: Mapping[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError, UnpicklingError) as error:
         raise InvalidInput.one(
             "model.weights",
-            f"ImageNet weights can't be downloaded here ({error}); put the file at {cache}, or name a local file",
+            f"ImageNet weights can't be downloaded here ({error}); put the file of {enum.url} at {path}, or name a "
+            "local file",
         ) from None
-    return state
+    return {DENSENETS_OLD_NAMES.sub(r"\1\2", key): value for key, value in state.items()}
 
 
 def file_weights(path: Path, sha256: str | None = None) -> Mapping[str, Tensor]:
@@ -57,6 +73,8 @@ def file_digest(path: Path) -> str:
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, head: str, new: tuple[str, ...]) -> None:
     """Loads all that fits: a classifier `head` of other classes is left out, and so is what begins with one of `new`.
 
+    A model of the `meta` device, which has no values, is only compared.
+
     Raises:
         InvalidInput: with everything else that is missing, too much, or of another shape.
     """
@@ -65,6 +83,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, hea
     other_head = {name for name in ends & state.keys() & own.keys() if state[name].shape != own[name].shape}
     state = {name: value for name, value in state.items() if name not in other_head}
     absent = {name for name in own if name.startswith(new)} if new else set()
+    absent |= {name for name in own if name.endswith(COUNTERS)}
     missing = own.keys() - state.keys() - other_head - absent
     problems = [Problem(source, f"lacks {name}") for name in sorted(missing)]
     problems += [Problem(source, f"has {name}, which the model has not") for name in sorted(state.keys() - own.keys())]
@@ -75,4 +94,5 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, hea
     ]
     if problems:
         raise InvalidInput(problems)
-    model.load_state_dict(state, strict=False)
+    if not any(value.is_meta for value in own.values()):
+        model.load_state_dict(state, strict=False)

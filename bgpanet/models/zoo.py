@@ -1,11 +1,12 @@
 """All models behind one function. `bgpanet/catalogue.py` tells of them without importing torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
@@ -15,6 +16,7 @@ from bgpanet.models.bgpanet import BGPANet
 from bgpanet.models.controls import ConvolutionalBlockAttention, SqueezeExcitation, SwinWithAttention
 from bgpanet.models.swin import BACKBONES, Size, build_swin
 from bgpanet.models.weights import file_weights, imagenet_weights, load_weights
+from bgpanet.specs import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,29 @@ def build_model(
     if unknown := sorted(options.keys() - set(built.options)):
         raise InvalidInput(Problem(f"model.{option}", f"is no option of {name}") for option in unknown)
     model = built.build(num_classes, **options)
+    if weights is not None:
+        _load(model, name, weights, weights_sha256)
+    return model
+
+
+def check_weights(specs: Iterable[ModelSpec]) -> None:
+    """Whether the weights from which these models start can be had and fit, each looked at once.
+
+    A run asks before it reads an image: what is missing is told at once, and ImageNet's are downloaded by then.
+
+    Raises:
+        InvalidInput: as `build_model`.
+    """
+    for spec in dict.fromkeys(specs):
+        if spec.weights is not None:
+            with torch.device("meta"):
+                model = BUILDERS[spec.name].build(2, **spec.options)
+            _load(model, spec.name, spec.weights, spec.weights_sha256)
+
+
+def _load(model: nn.Module, name: str, weights: str, weights_sha256: str | None) -> None:
+    built = BUILDERS[name]
     if weights == "imagenet":
         load_weights(model, imagenet_weights(name, built.weights), weights, built.head, built.new)
-    elif weights is not None:
+    else:
         load_weights(model, file_weights(Path(weights), weights_sha256), weights, built.head, ())
-    return model

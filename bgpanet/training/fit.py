@@ -84,7 +84,7 @@ def validate(task: Task) -> dict[str, float]:
     Raises:
         NonFiniteLoss: the weights have become useless.
     """
-    logits = infer_logits(task.model, task.pixels, task.validation, task.training.batch_size, task.compute)
+    logits = infer_logits(task.model, task.pixels, task.validation, task.training.images_at_once, task.compute)
     if not np.isfinite(logits).all():
         raise NonFiniteLoss("the network's answers on the validation part are not finite; lower the learning rate")
     labels = task.labels[task.validation]

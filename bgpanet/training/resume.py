@@ -47,7 +47,7 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     found = newest_valid(folder)
     if found is None:
         report(Started(step=0))
-        return State(), {}
+        return State(images_at_once=[[0, task.training.images_at_once]]), {}
     path, snapshot, wrong = found
     for problem in wrong:
         report(Log(level="warning", message=f"an older checkpoint is used: {problem}"))
@@ -64,6 +64,10 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     state = State(**snapshot.state["position"])
     report(Started(step=state.step))
     report(Log(message=f"going on after step {state.step}, epoch {state.epoch}"))
+    if state.images_at_once[-1][1] != task.training.images_at_once:
+        state.images_at_once.append([state.step, task.training.images_at_once])
+        told = f"{task.training.images_at_once} images pass the device at once from here on"
+        report(Log(level="warning", message=f"{told}; the batch stays, sums of floats are rounded otherwise"))
     return state, dict(snapshot.best)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 from bgpanet import text
+from services.fleet import Weights
 
 MISSING = "\N{EN DASH}"
 REASONS = {
@@ -121,6 +122,11 @@ def reason(name: str | None) -> str:
     return REASONS.get(name or "", "The run failed.")
 
 
+def weights(value: dict[str, Any]) -> str:
+    """Which ImageNet weights a worker can have."""
+    return str(Weights(**value))
+
+
 def pretty(value: object) -> str:
     """Plain data as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -146,6 +152,7 @@ FILTERS: dict[str, Callable[..., str]] = {
         clock,
         words,
         reason,
+        weights,
         pretty,
     )
 }

@@ -10,6 +10,7 @@ from celery.signals import worker_shutting_down
 from services.context import Context
 from services.queue import WAKE, queue_name
 from services.worker.slots import Slot, SlotPool, find_devices
+from services.worker.weights import Lookout
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
     devices = find_devices(options.slots)
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
-    pool = SlotPool([Slot(context, f"{name}/{n}", device, threads) for n, device in enumerate(devices)])
+    weights = Lookout(context.settings.offline)
+    pool = SlotPool([Slot(context, f"{name}/{n}", device, threads, weights) for n, device in enumerate(devices)])
     draining = threading.Event()
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -54,4 +56,5 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
         )
     finally:
         draining.set()
+        weights.close()
         pool.close()

@@ -10,11 +10,13 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bgpanet.events import ArtifactWritten, CheckpointWritten
+from bgpanet.specs import limited_at_once, parse_spec
 from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
@@ -44,7 +46,7 @@ class Workbench:
         for left in self.folder.parent.glob(f"{self.claim.lease.job_id}-*"):
             shutil.rmtree(left, ignore_errors=True)
         self.output.mkdir(parents=True, exist_ok=True)
-        spec = dict(self.claim.spec)
+        spec = self._spec()
         self._data = self._dataset()
         spec["data"] = {"format": "packed", "path": str(self._data)}
         if self.claim.checkpoint is not None:
@@ -57,6 +59,12 @@ class Workbench:
             self._artifacts(spec["model"], MODEL_FILES[self.claim.kind], model)
             spec["model"] = str(model)
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
+
+    def _spec(self) -> dict[str, Any]:
+        if self.claim.images_at_once is None:
+            return dict(self.claim.spec)
+        asked = parse_spec(self.claim.kind, self.claim.spec)
+        return limited_at_once(asked, self.claim.images_at_once).model_dump(mode="json")
 
     def _dataset(self) -> Path:
         with self.context.database.read() as session:

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import bgpanet
 from services import fleet, jobs
 from services.context import Context
-from services.fleet import Member
+from services.fleet import Member, Weights
 from services.worker.child import ForkServer
 from services.worker.supervisor import Attempt
 
@@ -84,8 +84,10 @@ def _gpus() -> list[Device]:
 class Slot:
     """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait."""
 
-    def __init__(self, context: Context, name: str, device: Device, threads: int) -> None:
-        self.context, self.device, self.threads = context, device, threads
+    def __init__(
+        self, context: Context, name: str, device: Device, threads: int, weights: Callable[[], Weights]
+    ) -> None:
+        self.context, self.device, self.threads, self.weights = context, device, threads, weights
         self.member = Member(
             name=name,
             host=socket.gethostname(),
@@ -109,6 +111,7 @@ class Slot:
                     self.member.name,
                     self.device.resource_classes,
                     self.context.settings.lease_seconds,
+                    self.weights().obtainable,
                 )
             except SQLAlchemyError as error:
                 log.warning("no job could be claimed, the next wake-up tries again: %s", error)
@@ -140,7 +143,7 @@ class Slot:
     def _beat(self) -> None:
         while True:
             try:
-                fleet.beat(self.context.database, self.member, self.job_id, host_figures())
+                fleet.beat(self.context.database, self.member, self.job_id, host_figures(), self.weights())
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
             self._news.wait(BEAT_SECONDS)

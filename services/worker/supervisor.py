@@ -28,6 +28,7 @@ from bgpanet.events import (
     Started,
     parse_event,
 )
+from bgpanet.specs import half_at_once, parse_spec
 from services import jobs
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
@@ -103,6 +104,9 @@ class Attempt:
     # ── The child ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> Callable[[], None] | None:
+        if self.claim.images_at_once is not None:
+            told = "an earlier attempt was out of memory; the spec's batch passes the device in smaller parts"
+            self._warn(f"{told}, {self.claim.images_at_once} images at once")
         self.bench.prepare()
         child = self.server.start(
             Request(
@@ -229,7 +233,8 @@ class Attempt:
         self.uploader.keep_only({artifact.file.key for artifact in stored})
 
     def _failing(self, reason: str, error: str) -> Callable[[], None]:
-        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error)
+        fewer = half_at_once(parse_spec(self.claim.kind, self.claim.spec)) if reason == "out_of_memory" else None
+        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, fewer)
 
     def _until_written(self, end: Callable[[], None]) -> None:
         """Writes the end under the lease that the keeper goes on renewing; the database may be away for a while."""

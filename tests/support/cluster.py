@@ -28,7 +28,7 @@ class Process:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.cli", *arguments],
-                env={**environment, **settings.environment()},
+                env={**environment, **replace(settings, offline=True).environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

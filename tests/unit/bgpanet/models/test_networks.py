@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
-from bgpanet.catalogue import MODELS
+from bgpanet.catalogue import MODELS, WEIGHTS_URL
 from bgpanet.errors import InvalidInput
 from bgpanet.models import BGPANet, build_model
 from bgpanet.models.controls import ConvolutionalBlockAttention, SqueezeExcitation
@@ -68,7 +68,9 @@ def test_every_model_of_the_catalogue_is_what_the_catalogue_says(name: str) -> N
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(entry.parameters, abs=0.001)
     assert products == pytest.approx(entry.gmac, abs=0.001)
     assert BUILDERS[name].options == entry.options
-    assert (BUILDERS[name].weights is not None) is entry.imagenet
+    weights = BUILDERS[name].weights
+    assert (None if weights is None else weights.url) == (entry.imagenet and WEIGHTS_URL + entry.imagenet)
+    assert entry.batch_norm is any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert f"{BUILDERS[name].head}.weight" in model.state_dict()
 
 

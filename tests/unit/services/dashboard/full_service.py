@@ -17,7 +17,7 @@ from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.specs import CrossValidateSpec, parse_spec
 from services import fleet, jobs, tokens
 from services.context import Context
-from services.fleet import Member
+from services.fleet import Member, Weights
 from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.settings import Settings
 from services.tables import Base, Dataset
@@ -175,7 +175,8 @@ def fill(made: Service) -> dict[str, str]:
     for number, job_id in enumerate([ids["running"], None]):
         member = Member(f"gpu-{number}", "node-a", 4000 + number, "0.1.0", "NVIDIA H100 80GB", ["any", "gpu"])
         figures = {"cpu_percent": 37.5, "memory_used": 21_000_000_000, "memory_total": 135_000_000_000}
-        fleet.beat(made.context.database, member, job_id, figures)
+        weights = Weights("/cache/checkpoints", ["swin_t-704ceda3.pth"], reachable=number == 0)
+        fleet.beat(made.context.database, member, job_id, figures, weights)
     ids["queued"] = made.submit(name=EVIL, user="bob")
     return ids
 
