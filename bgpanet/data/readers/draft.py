@@ -126,19 +126,20 @@ class Draft:
         return found
 
     def _look_at(self, row: Row, file: Path, found: dict[str, ImageFile]) -> None:
+        place = f"{row.where} ({file.name})" if self.listed and row.encode is None else row.where
         try:
             looked_at = inspect(file.read_bytes() if row.encode is None else row.encode())
         except ValueError as error:
             self.excluded.add(str(error), row.where)
             return
         except OSError as error:
-            self.refused.add(f"the image can't be read: {error.strerror}", row.where)
+            self.refused.add(f"the image can't be read: {error.strerror}", place)
             return
         found[row.image_id] = looked_at
         if looked_at.size == 0 and self.listed:
-            self.refused.add("the image file is empty", row.where)
+            self.refused.add("the image file is empty", place)
         elif not looked_at.looks_like_image:
-            self.warned.add("the file is neither JPEG nor PNG and will count as unreadable", row.where)
+            self.warned.add("the file is neither JPEG nor PNG and will count as unreadable", place)
 
     def _groups(self, rows: list[Row], files: dict[str, ImageFile]) -> dict[str, str]:
         """The joined group of each group."""
