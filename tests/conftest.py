@@ -71,9 +71,19 @@ def s3(s3_server: "S3Server") -> "S3":
 @pytest.fixture(scope="session")
 def ham10000() -> Path:
     """The folder of the real HAM10000 images; skips where they are not to be had."""
+    return _real_data("ham10000", "HAM10000_metadata.csv")
+
+
+@pytest.fixture(scope="session")
+def isic2020_tables() -> Path:
+    """The folder of ISIC 2020's real tables, without images; skips where they are not to be had."""
+    return _real_data("isic2020", "ISIC_2020_Training_GroundTruth.csv")
+
+
+def _real_data(folder: str, table: str) -> Path:
     import os
 
     root = Path(os.environ.get("BGPANET_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not (root / "ham10000" / "HAM10000_metadata.csv").is_file():
-        pytest.skip(f"no HAM10000 in {root}; name a folder with ham10000/ by BGPANET_TEST_DATA")
-    return root / "ham10000"
+    if not (root / folder / table).is_file():
+        pytest.skip(f"no {folder}/{table} in {root}; name a folder that has it by BGPANET_TEST_DATA")
+    return root / folder

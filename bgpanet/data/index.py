@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,9 @@ class ImageRecord:
     """One image: `size` bytes at `offset` of the file `path`.
 
     label: position in the index's classes, None if unknown. group: what must not be torn apart by a split (a lesion).
-    attributes: whatever else the source tells of it, as text.
+    attributes: whatever else the source tells of it, as text. encode: makes the encoded image anew out of a source that
+    is no file of JPEG or PNG (an array, a DICOM file), always the same bytes; offset and size then mean nothing in
+    `path`. It raises OSError or ValueError.
     """
 
     image_id: str
@@ -41,24 +43,30 @@ class ImageRecord:
     label: int | None
     group: str
     attributes: Mapping[str, str] = field(default_factory=dict)
+    encode: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
     def read_bytes(self) -> bytes:
         """The encoded image. Raises DataDamaged where it is not what was indexed, or can't be read."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-        except OSError as error:
-            raise DataDamaged(f"image {self.image_id}: {self.path} can't be read: {error.strerror}") from None
+            content = self._stored() if self.encode is None else self.encode()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise DataDamaged(f"image {self.image_id}: {self.path} can't be read: {why}") from None
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise DataDamaged(f"image {self.image_id}: {self.path} has changed since the data set was registered")
         return content
+
+    def _stored(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 @dataclass(frozen=True)
 class Index:
     """A data set. `group_unit` says what a group is: lesion, patient, image. Records are ordered by image id, so that
-    positions, and with them pixels and splits, mean the same wherever the data set was read."""
+    positions, and with them pixels and splits, mean the same wherever the data set was read. `licence` and `citation`
+    are one line each, empty where nobody tells."""
 
     format: str
     classes: tuple[str, ...]
@@ -66,6 +74,8 @@ class Index:
     group_unit: str
     findings: tuple[Finding, ...] = ()
     synthetic: bool = False
+    licence: str = ""
+    citation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(sorted(self.records, key=lambda record: record.image_id)))
@@ -81,9 +91,14 @@ class Index:
         return np.array([record.group for record in self.records], dtype=np.str_)
 
     @cached_property
+    def attribute_names(self) -> tuple[str, ...]:
+        """What else is told of some image: the metadata's columns, sorted."""
+        return tuple(sorted({name for record in self.records for name in record.attributes}))
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256, hex, over everything that is known of the images, their content included: the same wherever the
-        files lie and however they are packed."""
+        files lie and however they are packed. Licence and citation decide nothing that is trained, and stay out."""
         rows = [[r.image_id, r.sha256, r.label, r.group, sorted(r.attributes.items())] for r in self.records]
         whole = [list(self.classes), self.group_unit, self.synthetic, rows]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

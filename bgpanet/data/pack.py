@@ -42,6 +42,8 @@ class _Index(_Strict):
     classes: tuple[str, ...]
     group_unit: str
     synthetic: bool
+    licence: str = ""
+    citation: str = ""
     findings: tuple[_Finding, ...]
     records: tuple[_Record, ...]
 
@@ -86,6 +88,8 @@ def pack(index: Index, folder: Path, progress: Callable[[int, int], None] | None
         classes=index.classes,
         group_unit=index.group_unit,
         synthetic=index.synthetic,
+        licence=index.licence,
+        citation=index.citation,
         findings=tuple(_Finding(level=f.level, where=f.where, what=f.what) for f in index.findings),
         records=tuple(records),
     )
@@ -115,6 +119,8 @@ def read_pack(folder: Path, progress: Callable[[int, int], None] | None = None) 
         group_unit=stored.group_unit,
         findings=tuple(Finding(f.level, f.where, f.what) for f in stored.findings),
         synthetic=stored.synthetic,
+        licence=stored.licence,
+        citation=stored.citation,
     )
     if index.digest != stored.digest:
         raise InvalidInput.one(str(folder / INDEX), "does not match its own digest; fetch the data set again")

@@ -5,14 +5,19 @@ from pathlib import Path
 
 from bgpanet.data.index import Index
 from bgpanet.data.pack import read_pack
-from bgpanet.data.readers import folder, ham10000
+from bgpanet.data.readers import csv_table, dicom, folder, ham10000, isic2018, isic2020, npz
 from bgpanet.errors import InvalidInput
 
 Progress = Callable[[int, int], None]
 
 READERS: dict[str, Callable[[Path, Progress | None], Index]] = {
     "ham10000": ham10000.read,
+    "isic2018": isic2018.read,
+    "isic2020": isic2020.read,
+    "csv": csv_table.read,
     "folder": folder.read,
+    "npz": npz.read,
+    "dicom": dicom.read,
     "packed": read_pack,
 }
 

@@ -4,9 +4,9 @@ import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from bgpanet.data.index import Finding
+from bgpanet.data.index import Finding, Level
 from bgpanet.errors import Problem
 
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -17,17 +17,42 @@ SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Size in bytes and digest of a file, and whether it begins like a JPEG or PNG."""
+    """Size in bytes and digest of an encoded image, and whether it begins like a JPEG or PNG."""
 
     size: int
     sha256: str
     looks_like_image: bool
 
 
-def inspect(path: Path) -> ImageFile:
-    """Reads a file once. Raises OSError."""
-    content = path.read_bytes()
+def inspect(content: bytes) -> ImageFile:
+    """What an index keeps of an encoded image."""
     return ImageFile(len(content), hashlib.sha256(content).hexdigest(), content.startswith(MAGIC))
+
+
+def first_file(places: list[Path]) -> Path | None:
+    """The first of the places where there is a file."""
+    return next((place for place in places if place.is_file()), None)
+
+
+def locate(folder: Path, name: str, where: str, refused: "Complaints") -> Path | None:
+    """The file that a table names, relative to the folder; None, and a complaint, where it is none inside it."""
+    relative = PurePosixPath(name)
+    if not name.isprintable() or relative.is_absolute() or ".." in relative.parts or any(c in name for c in "\\:"):
+        refused.add("a path must be relative, with / between folders and without ..", where)
+        return None
+    file = folder / relative
+    if leads_out(file, folder):
+        refused.add("a link leads out of the folder", where)
+    elif not file.is_file():
+        refused.add("there is no such file", f"{where} ({name})")
+    else:
+        return file
+    return None
+
+
+def leads_out(file: Path, folder: Path) -> bool:
+    """Whether a link on the way to the file leads out of the folder."""
+    return not file.resolve().is_relative_to(folder.resolve())
 
 
 class Complaints:
@@ -43,9 +68,9 @@ class Complaints:
         """One for each kind."""
         return [Problem(_places(places), what) for what, places in self._places.items()]
 
-    def findings(self) -> list[Finding]:
-        """The same, as warnings."""
-        return [Finding("warned", problem.where, problem.what) for problem in self.problems()]
+    def findings(self, level: Level = "warned") -> list[Finding]:
+        """The same, as findings."""
+        return [Finding(level, problem.where, problem.what) for problem in self.problems()]
 
 
 def _places(places: list[str]) -> str:

@@ -6,79 +6,63 @@ Nothing tells which images show the same lesion, so each is its own group, but f
 from collections.abc import Callable
 from pathlib import Path
 
-from bgpanet.data.index import ImageRecord, Index, identical_images, join_groups
-from bgpanet.data.readers.files import IMAGE_ID, SYNTHETIC_MARKER, Complaints, ImageFile, inspect
-from bgpanet.errors import InvalidInput, Problem
+from bgpanet.data.index import Index
+from bgpanet.data.readers.about import about
+from bgpanet.data.readers.draft import Draft, Progress, Row
+from bgpanet.data.readers.files import Complaints, leads_out
+from bgpanet.errors import InvalidInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHER_IMAGES = (".bmp", ".dcm", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp")
+
+ByClass = dict[str | None, list[Path]]
 
 
-def read(path: Path, progress: Callable[[int, int], None] | None = None) -> Index:
+def read(path: Path, progress: Progress | None = None) -> Index:
     """The index. Raises InvalidInput with every problem."""
-    flat = _images(path)
-    folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    by_class = {folder.name: _images(folder) for folder in folders}
-    by_class = {name: files for name, files in by_class.items() if files}
-    if flat and by_class:
+    draft = Draft("folder", path, about(path), (), "image", [], listed=False)
+    by_class = files_by_class(path, lambda file: file.suffix.lower() in SUFFIXES, draft.refused, draft.warned)
+    draft.classes = tuple(name for name in by_class if name is not None)
+    for name, files in by_class.items():
+        for file in files:
+            where = str(file.relative_to(path))
+            if leads_out(file, path):
+                draft.refused.add("a link leads out of the folder", where)
+            draft.rows.append(Row(where, file.stem, file, name, file.stem))
+    if not draft.rows:
+        draft.refused.add(f"has no images ({', '.join(SUFFIXES)})", str(path))
+    return draft.index(progress)
+
+
+def files_by_class(path: Path, wanted: Callable[[Path], bool], refused: Complaints, warned: Complaints) -> ByClass:
+    """The wanted files directly in a folder, as class None, or those of each sub-folder; sorted.
+
+    Files that would silently be left out are told: deeper ones are refused, folders without any and images of other
+    kinds are warned of.
+
+    Raises:
+        InvalidInput: wanted files both directly in the folder and in sub-folders.
+    """
+    by_class: ByClass = {None: _files(path, wanted, warned, path)}
+    for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
+        if found := _files(folder, wanted, warned, path):
+            by_class[folder.name] = found
+        deeper = [file for file in folder.rglob("*") if file.parent != folder and file.is_file() and wanted(file)]
+        for file in sorted(deeper):
+            refused.add("lies deeper than in a class's folder; move it up", str(file.relative_to(path)))
+        if not found and not deeper:
+            warned.add("the folder has no images and is no class", folder.name)
+    if by_class[None] and len(by_class) > 1:
         raise InvalidInput.one(str(path), "has images both directly and in sub-folders; use one of the two")
-    if odd := [name for name in by_class if not name.isprintable()]:
-        raise InvalidInput(Problem(ascii(name), "a class's folder must have a printable name in UTF-8") for name in odd)
-    classes = tuple(by_class)
-    files: list[tuple[Path, int | None]] = [(file, None) for file in flat]
-    files += [(file, classes.index(name)) for name in classes for file in by_class[name]]
-    if not files:
-        raise InvalidInput.one(str(path), f"has no images ({', '.join(SUFFIXES)})")
-    return _index(path, classes, files, progress)
+    return {name: files for name, files in by_class.items() if files}
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    )
-
-
-def _index(
-    path: Path,
-    classes: tuple[str, ...],
-    files: list[tuple[Path, int | None]],
-    progress: Callable[[int, int], None] | None,
-) -> Index:
-    refused, warned = Complaints(), Complaints()
-    inside = path.resolve()
-    found: dict[str, tuple[Path, ImageFile, int | None]] = {}
-    for number, (file, label) in enumerate(files, start=1):
-        where = str(file.relative_to(path))
-        if not IMAGE_ID.fullmatch(file.stem):
-            refused.add("the file's name must be letters, digits, dots, dashes and underscores", where)
-        elif file.stem in found:
-            refused.add("another image has the same name", where)
-        elif not file.resolve().is_relative_to(inside):
-            refused.add("a link leads out of the folder", where)
-        else:
-            try:
-                found[file.stem] = (file, inspect(file), label)
-            except OSError as error:
-                refused.add(f"the image can't be read: {error.strerror}", where)
-        if progress is not None and (number % 100 == 0 or number == len(files)):
-            progress(number, len(files))
-    if problems := refused.problems():
-        raise InvalidInput(problems)
-    pairs = []
-    for same in identical_images((image_id, image_id, file.sha256) for image_id, (_, file, _) in found.items()):
-        pairs += [(same[0][0], other) for other, _ in same[1:]]
-        warned.add("images are byte-identical; they are kept together", " = ".join(image_id for image_id, _ in same))
-    for image_id, (_, looked_at, _) in found.items():
-        if not looked_at.looks_like_image:
-            warned.add("the file is neither JPEG nor PNG and will count as unreadable", image_id)
-    group_of = join_groups(found, pairs)
-    return Index(
-        format="folder",
-        classes=classes,
-        records=tuple(
-            ImageRecord(image_id, file, 0, looked_at.size, looked_at.sha256, label, group_of[image_id])
-            for image_id, (file, looked_at, label) in found.items()
-        ),
-        group_unit="image",
-        findings=tuple(warned.findings()),
-        synthetic=(path / SYNTHETIC_MARKER).exists(),
-    )
+def _files(folder: Path, wanted: Callable[[Path], bool], warned: Complaints, path: Path) -> list[Path]:
+    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    found = [file for file in visible if wanted(file)]
+    for file in visible:
+        if file not in found and file.suffix.lower() in (*SUFFIXES, *OTHER_IMAGES):
+            warned.add(
+                "the image is of a kind that this format does not read, and is left out", str(file.relative_to(path))
+            )
+    return found

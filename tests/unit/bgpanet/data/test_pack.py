@@ -20,6 +20,17 @@ def test_a_packed_data_set_is_the_same_data_set(index: Index, tmp_path: Path) ->
         )  # fmt: skip
 
 
+def test_a_pack_of_before_licences_were_kept_is_read_and_a_new_one_keeps_them(index: Index, tmp_path: Path) -> None:
+    path = pack(index, tmp_path) / INDEX
+    assert (read_pack(tmp_path).licence, read_pack(tmp_path).citation) == (index.licence, index.citation)
+    assert index.licence
+    stored = json.loads(path.read_text())
+    del stored["licence"], stored["citation"]
+    path.write_text(json.dumps(stored))
+    older = read_pack(tmp_path)
+    assert (older.licence, older.citation, older.digest) == ("", "", index.digest)
+
+
 def test_the_images_are_an_ordinary_tar_file(index: Index, tmp_path: Path) -> None:
     with tarfile.open(pack(index, tmp_path) / IMAGES) as tar:
         assert tar.getnames() == [f"images/{record.image_id}" for record in index.records]
