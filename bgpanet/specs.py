@@ -31,7 +31,7 @@ def _from_name(value: object) -> object:
 class DataSpec(Spec):
     """Where the images lie. A service fills it in; on the command line it is part of the file."""
 
-    format: str = Field(description="ham10000, folder, or packed (a registered data set)")
+    format: str = Field(description="as `bgpanet dataset formats` lists them, or packed (a registered data set)")
     path: str = Field(description="the data set's folder")
 
 
