@@ -38,7 +38,7 @@ class LockSpec(Spec):
 class DataSpec(Spec):
     """Where the images lie. A service fills it in; on the command line it is part of the file."""
 
-    format: str = Field(description="ham10000, folder, or packed (a registered data set)")
+    format: str = Field(description="as `bgpanet dataset formats` lists them, or packed (a registered data set)")
     path: str = Field(description="the data set's folder")
     locked: LockSpec | None = Field(None, description="the part that only `evaluate` with `part: locked` sees")
 

@@ -195,7 +195,7 @@ _DATASET_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @_told
 def dataset_add(
     name: str,
-    format: Annotated[str, typer.Option(help="ham10000 or folder")],
+    format: Annotated[str, typer.Option(help="how its files lie: one of `bgpanet dataset formats`")],
     path: Annotated[Path, typer.Option(help="a folder that the server can see")],
     as_json: Json = False,
 ) -> None:
@@ -235,6 +235,26 @@ def dataset_show(name: str, as_json: Json = False) -> None:
     )
     for finding in found["findings"]:
         console.print(f"[yellow]{finding['level']}[/] {escape(finding['where'])}: {escape(finding['what'])}")
+
+
+@dataset_app.command("formats")
+@_told
+def dataset_formats(
+    name: Annotated[str | None, typer.Argument(help="tell all about this one")] = None, as_json: Json = False
+) -> None:
+    """The formats that can be registered. Example: bgpanet dataset formats csv"""
+    from bgpanet.data.readers import described
+
+    texts = described()
+    if name is not None and name not in texts:
+        _stop(f"unknown format {name!r}; known: {', '.join(texts)}", USAGE)
+    if as_json:
+        _show(texts if name is None else {name: texts[name]})
+    elif name is not None:
+        print(texts[name])
+    else:
+        rows = [{"format": known, "what": text.partition("\n")[0]} for known, text in texts.items()]
+        _table(rows, {"format": lambda r: r["format"], "what": lambda r: r["what"]})
 
 
 @dataset_app.command("remove")

@@ -1,5 +1,6 @@
 """Readers: one module a format. Adding one is a module with `read(path, progress)` and a line below."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,11 @@ READERS: dict[str, Callable[[Path, Progress | None], Index]] = {
     "dicom": dicom.read,
     "packed": read_pack,
 }
+
+
+def described() -> dict[str, str]:
+    """What each format is and which files it needs: its reader's own description, the first line a summary."""
+    return {name: (sys.modules[reader.__module__].__doc__ or "").strip() for name, reader in READERS.items()}
 
 
 def read(format: str, path: Path, progress: Progress | None = None) -> Index:

@@ -11,8 +11,10 @@ Pickles are never loaded. Images are unpacked once into a file without a name, i
 """
 
 import math
+import os
 import shutil
 import tempfile
+import weakref
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -36,12 +38,27 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
+class Images:
+    """(N, H, W) or (N, H, W, 3) uint8 in a file without a name, which is gone with this object."""
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def png(self, n: int) -> bytes:
+        """Image n, encoded. Raises OSError."""
+        size = math.prod(self.shape[1:])
+        content = os.pread(self._descriptor, size, n * size)
+        return encode_png(np.frombuffer(content, np.uint8).reshape(self.shape[1:]))
+
+
 @dataclass(frozen=True)
 class Part:
-    """images: (N, H, W) or (N, H, W, 3) uint8, on disk. labels: (N,) int64, -1 where unknown."""
+    """labels: (N,) int64, -1 where unknown."""
 
     name: str
-    images: npt.NDArray[np.uint8]
+    images: Images
     labels: npt.NDArray[np.int64]
 
 
@@ -64,14 +81,10 @@ def read(path: Path, progress: Progress | None = None) -> Index:
                     label=None if label < 0 else names.get(label, str(label)),
                     group=image_id,
                     attributes={"part": part.name},
-                    encode=partial(_encode, part.images, n),
+                    encode=partial(part.images.png, n),
                 )
             )
     return draft.index(progress)
-
-
-def _encode(images: npt.NDArray[np.uint8], n: int) -> bytes:
-    return encode_png(images[n])
 
 
 def _file(path: Path) -> Path:
@@ -105,15 +118,15 @@ def _part(archive: zipfile.ZipFile, name: str, problems: list[Problem]) -> list[
     try:
         images = _images(archive, f"{array}.npy")
         array = f"{name}_labels"
-        labels = _labels(archive, f"{array}.npy", len(images))
+        labels = _labels(archive, f"{array}.npy", images.shape[0])
     except ValueError as error:
         problems.append(Problem(array, str(error)))
         return []
     return [Part(name, images, labels)]
 
 
-def _images(archive: zipfile.ZipFile, member: str) -> npt.NDArray[np.uint8]:
-    """The array, read-only, in a file without a name. Raises ValueError."""
+def _images(archive: zipfile.ZipFile, member: str) -> Images:
+    """The array, unpacked. Raises ValueError."""
     info = archive.getinfo(member)
     with archive.open(info) as stream:
         shape, fortran, dtype = _header(stream)
@@ -130,7 +143,7 @@ def _images(archive: zipfile.ZipFile, member: str) -> npt.NDArray[np.uint8]:
         with tempfile.TemporaryFile() as file:
             shutil.copyfileobj(stream, file, 1 << 20)
             file.flush()
-            return np.memmap(file, np.uint8, "r", shape=shape)
+            return Images(file, shape)
 
 
 def _labels(archive: zipfile.ZipFile, member: str, count: int) -> npt.NDArray[np.int64]:

@@ -2,12 +2,15 @@
 
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pydicom import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -132,9 +135,10 @@ def test_compressed_pixels_are_decoded_as_far_as_pillow_goes(tmp_path: Path) -> 
     for name, syntax, format, kind in (
         ("a", JPEGBaseline8Bit, "JPEG", "YBR_FULL_422"),
         ("b", JPEG2000Lossless, "JPEG2000", "YBR_RCT"),
+        ("d", JPEGBaseline8Bit, "JPEG", "RGB"),
     ):
         file = io.BytesIO()
-        Image.fromarray(rgb).save(file, format)
+        Image.fromarray(rgb).save(file, format, **({"keep_rgb": True} if (format, kind) == ("JPEG", "RGB") else {}))
         data = dicom(rgb, PhotometricInterpretation=kind, PixelData=encapsulate([file.getvalue()]))
         data["PixelData"].VR = "OB"
         data.file_meta.TransferSyntaxUID = syntax
@@ -146,6 +150,7 @@ def test_compressed_pixels_are_decoded_as_far_as_pillow_goes(tmp_path: Path) -> 
     assert np.abs(pixels[0] - rgb).mean() < 6
     assert np.array_equal(pixels[1], rgb)
     assert np.array_equal(pixels[2], rgb)
+    assert np.abs(pixels[3] - rgb).mean() < 6
 
 
 def test_files_that_can_not_be_used_are_excluded_one_by_one(tmp_path: Path) -> None:
@@ -186,6 +191,20 @@ def test_files_that_can_not_be_used_are_excluded_one_by_one(tmp_path: Path) -> N
     assert sorted(excluded[what] for what in excluded if "its pixels are none of" in what) == ["kind.dcm, signed.dcm"]
     unreadable = ", ".join(where for what, where in excluded.items() if "is no DICOM file" in what)
     assert {"text.dcm", "empty.dcm", "cut.dcm"} <= set(unreadable.split(", "))
+
+
+@given(st.data())
+def test_whatever_is_changed_in_a_file_it_is_an_image_or_excluded(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "hostile"
+    content = bytearray(put(folder / "a.dcm", dicom(smooth(3), patient="P1", PatientAge="047Y")).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(128, 700))] = data.draw(st.integers(0, 255))
+    (folder / "a.dcm").write_bytes(content[: data.draw(st.integers(128, len(content)))])
+    with suppress(InvalidInput):
+        for record in read("dicom", folder).records:
+            record.read_bytes()
 
 
 def test_where_no_file_can_be_used_the_reasons_are_told(tmp_path: Path) -> None:
@@ -241,7 +260,7 @@ def test_images_of_the_same_bytes_join_their_patients(tmp_path: Path) -> None:
 
 # ── Privacy ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PLANTED = {
+PLANTED: dict[str, Any] = {
     "PatientName": "Doe^Jane^Planted",
     "PatientBirthDate": "19700102",
     "PatientAddress": "Planted Lane 1",

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def layout(folder: Path, rows: list[tuple[str, str, str]], duplicates: list[tupl
     return folder
 
 
-def table(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
 

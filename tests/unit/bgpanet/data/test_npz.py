@@ -41,10 +41,11 @@ def test_pixels_come_through_a_pack_and_the_cache_unchanged(
     index = read("npz", tmp_path)
     packed = read_pack(pack(index, tmp_path / "pack"))
     assert packed.digest == index.digest
-    cached = open_pixels(packed, side, tmp_path / "cache")
-    assert cached.errors == {}
     rgb = images if channels else np.repeat(images[..., None], 3, axis=3)
-    assert np.array_equal(cached.pixels, rgb)
+    for place, source in (("packed", packed), ("read", index)):
+        cached = open_pixels(source, side, tmp_path / place)
+        assert cached.errors == {}
+        assert np.array_equal(cached.pixels, rgb)
 
 
 def test_parts_are_attributes_labels_are_classes_and_missing_groups_are_told(tmp_path: Path) -> None:

@@ -20,6 +20,6 @@ def test_another_decoder_reads_the_same_pixels(height: int, width: int, rgb: boo
 
 
 def test_nothing_is_compressed_so_that_no_library_decides_the_bytes() -> None:
-    """The zlib stream of one grey pixel 7, worked out by hand: header, one stored block of filter and pixel, Adler-32."""
+    """The zlib stream of one grey pixel 7, worked out by hand: header, a stored block of filter and pixel, Adler-32."""
     stream = bytes.fromhex("7801 01 0200 fdff 0007 00090008")
     assert stream in encode_png(np.array([[7]], np.uint8))
