@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bgpanet.bundles import load_bundle
-from bgpanet.compute import choose_compute
+from bgpanet.bundles import ModelCard, load_bundle
+from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.batches import on_device
+from bgpanet.data.index import Index
 from bgpanet.data.pixels import Part, stream_pixels
 from bgpanet.errors import Interrupted
 from bgpanet.evaluation.predictions import PredictionTable, PredictionWriter
@@ -36,38 +37,54 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     compute.activate()
     if card.synthetic and not index.synthetic:
         place.report(Log(level="warning", message="the model was trained on drawn images: its answers mean nothing"))
-    total = len(index.records)
-    unreadable, predicted = 0, np.zeros(len(card.classes), dtype=np.int64)
     place.output.mkdir(parents=True, exist_ok=True)
     files = place.output / "predictions.csv", place.output / "predictions.parquet"
-    parts = stream_pixels(
-        index, card.image_size, place.cache, spec.batch_size, progress=place.decoding, limit=place.cache_limit
-    )
-    feed = ((part, images) for part, (images,) in on_device(_readable(parts), compute.device))
     with PredictionWriter(*files) as writer:
-        for part, logits in infer_batches(model.to(compute.device), feed, compute):
-            done = part.start + len(part.pixels)
-            positions = np.arange(part.start, done)
-            probabilities = np.full((len(positions), len(card.classes)), np.nan)
-            if len(logits):
-                probabilities[_are_readable(part)] = softmax(logits)
-                predicted += np.bincount(logits.argmax(axis=1), minlength=len(card.classes))
-            table = PredictionTable.of(index, positions, probabilities, classes=card.classes, errors=part.errors)
-            writer.append(table)
-            unreadable += len(part.errors)
-            if place.stop():
-                raise Interrupted("stopped between two batches; the next try starts over")
-            place.report(Progress(fraction=0.99 * done / total, message=f"{done} of {total} images"))
+        predicted, unreadable = apply(model.to(compute.device), card, index, spec.batch_size, compute, place, writer)
     for path in files:
         place.hand_in(path)
     summary = {
-        "images": total,
+        "images": len(index.records),
         "predicted": {name: int(count) for name, count in zip(card.classes, predicted, strict=True)},
         "unreadable": unreadable,
         "synthetic": index.synthetic or card.synthetic,
     }
     place.report(Result(summary=summary))
     return summary
+
+
+def apply(
+    model: nn.Module,
+    card: ModelCard,
+    index: Index,
+    batch_size: int,
+    compute: Compute,
+    place: Workplace,
+    writer: PredictionWriter,
+) -> tuple[np.ndarray, int]:
+    """Writes the rows of all images. Returns how many were found to be of each class, (K,), and how many unreadable.
+
+    Raises:
+        OutOfMemory, Interrupted.
+    """
+    total, unreadable, predicted = len(index.records), 0, np.zeros(len(card.classes), dtype=np.int64)
+    parts = stream_pixels(
+        index, card.image_size, place.cache, batch_size, progress=place.decoding, limit=place.cache_limit
+    )
+    feed = ((part, images) for part, (images,) in on_device(_readable(parts), compute.device))
+    for part, logits in infer_batches(model, feed, compute):
+        done = part.start + len(part.pixels)
+        positions = np.arange(part.start, done)
+        probabilities = np.full((len(positions), len(card.classes)), np.nan)
+        if len(logits):
+            probabilities[_are_readable(part)] = softmax(logits)
+            predicted += np.bincount(logits.argmax(axis=1), minlength=len(card.classes))
+        writer.append(PredictionTable.of(index, positions, probabilities, classes=card.classes, errors=part.errors))
+        unreadable += len(part.errors)
+        if place.stop():
+            raise Interrupted("stopped between two batches; the next try starts over")
+        place.report(Progress(fraction=0.99 * done / total, message=f"{done} of {total} images"))
+    return predicted, unreadable
 
 
 def _are_readable(part: Part) -> np.ndarray:

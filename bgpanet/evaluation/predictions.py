@@ -205,10 +205,14 @@ class PredictionWriter:
         self._file = self._partial[0].open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._parquet: Any = None
+        self._classes: Sequence[str] | None = None
         self._rows, self._waiting = rows, list[PredictionTable]()
 
     def append(self, table: PredictionTable) -> None:
         """Adds the rows of a table. Raises InvalidInput where its classes are not those of the first."""
+        self._classes = table.classes if self._classes is None else self._classes
+        if list(table.classes) != list(self._classes):
+            raise InvalidInput.one("classes", "are other classes than those of the first table")
         self._waiting.append(table)
         if sum(len(waiting.image_ids) for waiting in self._waiting) >= self._rows:
             self._flush()
