@@ -87,7 +87,7 @@ class _Decoded(Dataset[torch.Tensor]):
 def _steps(name: str, pixels: PixelCache) -> Ratio:
     compute = choose_compute("auto")
     batch, steps = (128, 20) if compute.device.type == "cuda" else (4, 2) if name == "bgpanet" else (16, 3)
-    model = build_model(name, 7).to(compute.device, memory_format=torch.channels_last)
+    model = build_model(name, 7).to(compute.device).to(memory_format=torch.channels_last)
     optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-4), DualTailedLoss(1000).to(compute.device)
     count = len(pixels.pixels)
     order, labels = np.arange(batch * steps) % count, np.arange(count) % 7
