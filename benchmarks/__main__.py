@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.timing import Figure
 from bgpanet.provenance import environment
 
-NAMES = ("model_step", "augmentation", "child_start")
+NAMES = ("model_step", "augmentation", "feeding", "decoding", "batch_inference", "child_start")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -26,6 +27,10 @@ def main() -> None:
             if isinstance(measured, str):
                 print(f"{goal}: not measured: {measured}", flush=True)
                 found[goal] = {"not_measured": measured}
+                continue
+            if isinstance(measured, Figure):
+                print(f"{goal}: {measured.what}: {measured.value:.4g}", flush=True)
+                found[goal] = measured.as_json()
                 continue
             low, high = measured.quartiles
             times = " and ".join(f"{seconds:.3g} s" for seconds in measured.seconds)

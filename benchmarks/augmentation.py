@@ -1,4 +1,4 @@
-"""P6: augmentation in batches over torchvision's, image by image, with the same distributions, on this CPU."""
+"""P6: torchvision's augmentation, image by image, over ours, with the same distributions, on this CPU."""
 
 from collections.abc import Iterator
 

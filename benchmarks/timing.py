@@ -25,16 +25,34 @@ class Ratio:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """Something that is no ratio of times."""
+
+    what: str
+    value: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
 def compare(
-    what: str, run: Callable[[], object], over: str, reference: Callable[[], object], pairs: int = PAIRS
+    what: str,
+    run: Callable[[], object],
+    over: str,
+    reference: Callable[[], object],
+    pairs: int = PAIRS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Ratio:
-    """Runs both once to warm up, then in turn, A B B A A B …, and compares pair by pair."""
+    """Runs both once to warm up, then in turn, A B B A A B …, and compares pair by pair, by the wall or another clock
+    (`time.process_time`: seconds of this process on all cores)."""
     run()
     reference()
     first, second = [], []
     for number in range(pairs):
         order = (run, reference) if number % 2 == 0 else (reference, run)
-        times = {function: _seconds(function) for function in order}
+        times = {function: _seconds(function, clock) for function in order}
         first.append(times[run])
         second.append(times[reference])
     ratios = sorted(a / b for a, b in zip(first, second, strict=True))
@@ -43,7 +61,7 @@ def compare(
     return Ratio(what, over, statistics.median(ratios), (low, high), pairs, medians)
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _seconds(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    begun = clock()
     function()
-    return time.perf_counter() - begun
+    return clock() - begun

@@ -23,46 +23,64 @@ SpecFile = Annotated[
 ]
 Output = Annotated[Path, typer.Option(help="folder of the results; the same folder again goes on where it stopped")]
 Cache = Annotated[Path | None, typer.Option(help="folder of decoded pixels; default: OUTPUT/cache")]
+CacheGB = Annotated[
+    float | None, typer.Option(min=0, help="decoded pixels kept, in GB; the least recently used go; default: all")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
 
 
 @app.command()
-def train(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def train(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Train on one split and report on its test part."""
-    _run(Run("train", spec, output, cache or output / "cache", threads))
+    _run("train", spec, output, cache, cache_gb, threads)
 
 
 @app.command("cross_validate")
-def cross_validate(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def cross_validate(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Train once for each fold and report each and all together."""
-    _run(Run("cross_validate", spec, output, cache or output / "cache", threads))
+    _run("cross_validate", spec, output, cache, cache_gb, threads)
 
 
 @app.command()
-def study(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def study(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Train every variant on every fold and test each against the reference."""
-    _run(Run("study", spec, output, cache or output / "cache", threads))
+    _run("study", spec, output, cache, cache_gb, threads)
 
 
 @app.command()
-def predict(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def predict(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Apply a trained model to every image of a data set."""
-    _run(Run("predict", spec, output, cache or output / "cache", threads))
+    _run("predict", spec, output, cache, cache_gb, threads)
 
 
 @app.command()
-def evaluate(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def evaluate(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Figures of a trained model on labelled images that had no part in its training."""
-    _run(Run("evaluate", spec, output, cache or output / "cache", threads))
+    _run("evaluate", spec, output, cache, cache_gb, threads)
 
 
 @app.command()
-def explain(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+def explain(
+    spec: SpecFile, output: Output, cache: Cache = None, cache_gb: CacheGB = None, threads: Threads = None
+) -> None:
     """Show what a trained model looked at, as images and numbers."""
-    _run(Run("explain", spec, output, cache or output / "cache", threads))
+    _run("explain", spec, output, cache, cache_gb, threads)
 
 
-def _run(run: Run) -> None:
+def _run(kind: str, spec: Path, output: Path, cache: Path | None, cache_gb: float | None, threads: int | None) -> None:
+    run = Run(
+        kind, spec, output, cache or output / "cache", threads, None if cache_gb is None else round(cache_gb * 1e9)
+    )
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Bar(*columns, TextColumn("{task.fields[eta]} {task.fields[note]}"), console=console) as bar:

@@ -9,7 +9,7 @@ Both functions go on from what an earlier, interrupted call left in the output f
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +56,8 @@ MEDIA_TYPES = {
 class Workplace:
     """Where a run writes, and how it speaks and listens.
 
-    output: its own folder; cache: decoded pixels, shared by all runs; threads: of a CPU, None for all cores.
+    output: its own folder; cache: decoded pixels, shared by all runs; threads: of a CPU, None for all cores;
+    cache_limit: of the cache, in bytes, None for none.
     """
 
     output: Path
@@ -64,6 +65,7 @@ class Workplace:
     report: Report
     stop: Callable[[], bool] = lambda: False
     threads: int | None = None
+    cache_limit: int | None = None
 
     def decoding(self, done: int, total: int) -> None:
         """Progress of reading images; they are decoded once, so it is a small part of a run."""
@@ -89,7 +91,7 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     if not (place.output / REPORT).is_file():
         check_weights([spec.model])
     index = read_data(spec)
-    pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding)
+    pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding, limit=place.cache_limit)
     split = divide(spec, index, pixels)
     identity = fingerprint({"spec": _meaning(spec), "data": index.digest, "split": split.digest(index)})
     if (finished := _finished(place, identity)) is not None:
@@ -388,7 +390,7 @@ def part_of(place: Workplace, folder: Path, number: int, parts: int, name: str) 
         elif isinstance(event, Log):
             place.report(event)
 
-    return Workplace(output=folder, cache=place.cache, report=report, stop=place.stop, threads=place.threads)
+    return replace(place, output=folder, report=report)
 
 
 def is_done(path: Path, spec: TrainSpec, dataset_digest: str) -> bool:

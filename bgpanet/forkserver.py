@@ -3,7 +3,8 @@
 It is started as `python -m bgpanet.forkserver DESCRIPTOR`, with one end of a Unix stream socket. Importing torch takes
 seconds, and CUDA does not survive a fork; so it imports, touches no device, and forks a child for each run.
 
-    → {"start": {"kind", "spec", "output", "cache", "threads"}} with two descriptors: for events, for text output
+    → {"start": {"kind", "spec", "output", "cache", "threads", "cache_limit"}}
+                                        with two descriptors: for events, for text output
     ← {"ready": true}                   once everything is imported
     ← {"started": pid}
     ← {"ended": pid, "status": n}       n: exit status, or minus the number of the signal that ended it
@@ -96,7 +97,7 @@ def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int
 
 def _run(request: dict[str, Any]) -> Run:
     paths = {name: Path(request[name]) for name in ("spec", "output", "cache")}
-    return Run(kind=request["kind"], threads=request["threads"], **paths)
+    return Run(kind=request["kind"], threads=request["threads"], cache_limit=request.get("cache_limit"), **paths)
 
 
 def _end_with(parent: int) -> None:

@@ -23,6 +23,7 @@ class Run:
     output: Path
     cache: Path
     threads: int | None = None
+    cache_limit: int | None = None
 
 
 class StopSignal:
@@ -72,7 +73,7 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     from bgpanet.prediction import predict
     from bgpanet.study import study
 
-    place = Workplace(output=run.output, cache=run.cache, report=report, stop=stop, threads=run.threads)
+    place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit)
     if isinstance(spec, TrainSpec):
         train(spec, place)
     elif isinstance(spec, CrossValidateSpec):

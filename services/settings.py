@@ -18,6 +18,7 @@ class Settings:
     grace_seconds: how long a child may take to write a checkpoint when it is asked to stop.
     stall_seconds: how long a child may say nothing before it counts as hung.
     offline: a worker asks no host outside whether weights can be downloaded.
+    pixel_cache_gb: how much decoded pixels a host keeps, in 10^9 bytes; above it the least recently used go.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -30,6 +31,7 @@ class Settings:
     grace_seconds: float = 20.0
     stall_seconds: float = 900.0
     offline: bool = False
+    pixel_cache_gb: float = 100.0
     url: str | None = None
     token: str | None = None
 
@@ -48,6 +50,7 @@ class Settings:
             grace_seconds=_seconds("BGPANET_GRACE_SECONDS", get("BGPANET_GRACE_SECONDS"), 20.0),
             stall_seconds=_seconds("BGPANET_STALL_SECONDS", get("BGPANET_STALL_SECONDS"), 900.0),
             offline=get("BGPANET_OFFLINE", "") not in ("", "0"),
+            pixel_cache_gb=_number("BGPANET_PIXEL_CACHE_GB", get("BGPANET_PIXEL_CACHE_GB"), 100.0, 1e6, "gigabytes"),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -74,17 +77,22 @@ class Settings:
             "BGPANET_GRACE_SECONDS": str(self.grace_seconds),
             "BGPANET_STALL_SECONDS": str(self.stall_seconds),
             "BGPANET_OFFLINE": "1" if self.offline else "",
+            "BGPANET_PIXEL_CACHE_GB": str(self.pixel_cache_gb),
         }
         return {name: value for name, value in values.items() if value}
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:
+    return _number(name, text, default, 86_400, "seconds")
+
+
+def _number(name: str, text: str | None, default: float, below: float, unit: str) -> float:
     if not text:
         return default
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < 86_400:
-        raise ValueError(f"{name}={text!r} must be a number of seconds between 0 and 86400")
+    if not 0 < value < below:
+        raise ValueError(f"{name}={text!r} must be a number of {unit} between 0 and {below:.0f}")
     return value

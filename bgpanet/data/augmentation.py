@@ -1,12 +1,14 @@
-"""Random changes of training images, drawn for each image and computed in batches where the images are.
+"""Random changes of training images, drawn for each image and computed where the images are: on a GPU in batches, on a
+CPU one by one, so that an image stays in its cache from the first operation to the last.
 
 Distributions are torchvision's: flips with a probability; brightness, contrast, saturation by a factor from
 [1 - x, 1 + x], hue shifted by a part of the colour circle from [-x, x], these four in a random order for each image.
 What is drawn follows from (seed, epoch, step, position in the batch) alone, so a resumed run draws the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,27 +21,59 @@ DEVIATION = (0.229, 0.224, 0.225)
 """Of ImageNet, by channel, for values in [0, 1]."""
 GREY = (0.2989, 0.587, 0.114)
 """Luma of ITU-R BT.601, in the digits that torchvision uses."""
+TINY = torch.finfo(torch.float32).tiny
 
 
 def normalise(images_BHWC: Tensor) -> Tensor:  # noqa: N803
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) with ImageNet's mean and deviation, channels-last in memory."""
-    return _normalised(images_BHWC.float().div_(255))
+    made = torch.empty(images_BHWC.shape, device=images_BHWC.device)
+    mean, deviation = (torch.tensor(values, device=made.device).repeat(made.shape[2]) for values in (MEAN, DEVIATION))
+    for part in _parts(images_BHWC):
+        rows = made[part].flatten(2)  # (b, H, W * 3): long rows are what a CPU is fast at
+        rows.copy_(images_BHWC[part].flatten(2)).div_(255).sub_(mean).div_(deviation)
+    return made.permute(0, 3, 1, 2)
 
 
 def augment(images_BHWC: Tensor, spec: AugmentationSpec, seed: int, epoch: int, step: int) -> Tensor:  # noqa: N803
     """Like `normalise`, changed at random. `step` counts within the epoch."""
     drawn = _draw(len(images_BHWC), spec, seed, epoch, step)
     device = images_BHWC.device
-    images = images_BHWC.float().div_(255)
-    images = _flipped(images, drawn.horizontal.to(device), 2)
-    images = _flipped(images, drawn.vertical.to(device), 1)
+    mean, deviation = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, DEVIATION))
+    made = torch.empty(images_BHWC.shape, device=device).permute(0, 3, 1, 2)
+    for part in _parts(images_BHWC):
+        planes = images_BHWC[part].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        _change(planes.div_(255), drawn.part(part))
+        made[part] = planes.sub_(mean).div_(deviation)
+    return made
+
+
+def _parts(images: Tensor) -> Iterator[slice]:
+    """What of a batch is worked on at once."""
+    size = len(images) if images.device.type == "cuda" else 1
+    return (slice(start, start + size) for start in range(0, len(images), size))
+
+
+def _change(planes: Tensor, drawn: "_Drawn") -> None:
+    """Changes images (b, 3, H, W) in [0, 1] in place, each as was drawn for it."""
+    _apply(planes, np.flatnonzero(drawn.horizontal), lambda images: images.copy_(images.flip(3)))
+    _apply(planes, np.flatnonzero(drawn.vertical), lambda images: images.copy_(images.flip(2)))
     for turn in range(len(OPERATIONS)):
-        for number, operation in enumerate(OPERATIONS):
-            chosen = torch.from_numpy(np.flatnonzero(drawn.order[:, turn] == number)).to(device)
-            if len(chosen) and drawn.active[number]:
-                factors = drawn.factors[number].to(device)[chosen, None, None]
-                images[chosen] = operation(images[chosen], factors)
-    return _normalised(images)
+        for number in np.unique(drawn.order[:, turn]):
+            if drawn.active[number]:
+                chosen = np.flatnonzero(drawn.order[:, turn] == number)
+                factors = torch.from_numpy(drawn.factors[chosen, number, None, None, None]).to(planes.device)
+                _apply(planes, chosen, partial(OPERATIONS[number], factor=factors))
+
+
+def _apply(images: Tensor, chosen: np.ndarray, operation: Callable[[Tensor], object]) -> None:
+    """Applies what works in place to some of the images."""
+    if len(chosen) == len(images):
+        operation(images)
+    elif len(chosen):
+        positions = torch.from_numpy(chosen).to(images.device)
+        some = images[positions]
+        operation(some)
+        images[positions] = some
 
 
 def mix(images: Tensor, labels: Tensor, alpha: float, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor, float]:
@@ -56,40 +90,48 @@ def mix(images: Tensor, labels: Tensor, alpha: float, seed: int, epoch: int, ste
     return torch.lerp(images[partner], images, share), labels[partner], share
 
 
-def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """clip(factor * x). images: (B, H, W, 3) in [0, 1]; factor: (B, 1, 1)."""
-    return (images * factor[..., None]).clamp_(0, 1)
+def adjust_brightness(images: Tensor, factor: Tensor) -> None:
+    """clip(factor * x), in place, as all of these. images: (B, 3, H, W) in [0, 1]; factor: (B, 1, 1, 1)."""
+    images.mul_(factor).clamp_(0, 1)
 
 
-def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+def adjust_contrast(images: Tensor, factor: Tensor) -> None:
     """Blends with the mean of the grey image."""
-    return _blend(images, _grey(images).mean(dim=(1, 2), keepdim=True), factor)
+    weights = torch.tensor(GREY, device=images.device)
+    mean = (images.mean(dim=(2, 3)) * weights).sum(dim=1)
+    images.mul_(factor).add_(mean[:, None, None, None] * (1 - factor)).clamp_(0, 1)
 
 
-def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+def adjust_saturation(images: Tensor, factor: Tensor) -> None:
     """Blends with the grey image."""
-    return _blend(images, _grey(images), factor)
+    red, green, blue = images.unbind(dim=1)
+    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+    images.mul_(factor).add_(grey[:, None].mul_(1 - factor)).clamp_(0, 1)
 
 
-def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turns the hue by `shift` of a full circle, (B, 1, 1), through HSV."""
-    largest, smallest = images.amax(dim=-1), images.amin(dim=-1)
-    spread = largest - smallest
-    red, green, blue = images.unbind(dim=-1)
-    safe = torch.where(spread > 0, spread, torch.ones_like(spread))
-    hue = torch.where(
-        largest == red,
-        (green - blue) / safe,
-        torch.where(largest == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    hue = (hue / 6 + shift).remainder(1.0)
-    # Each channel follows the same trapezium around the circle, a third of a turn apart (Smith 1978).
-    corners = torch.tensor([5.0, 3.0, 1.0], device=images.device)
-    k = (hue[..., None] * 6 + corners).remainder(6.0)
-    return largest[..., None] - spread[..., None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+def adjust_hue(images: Tensor, factor: Tensor) -> None:
+    """Turns the hue by `factor` of a full circle, through HSV.
+
+    With the channels scaled to r, g, b in [0, 1], the largest 1 and the smallest 0, a hue is 1 - r + g + b sixths of
+    the circle away from red, on green's side where g >= b. Back again, each channel follows the same trapezium around
+    the circle, a third of a turn apart (Smith 1978). Without masks and branches: those cost more than arithmetic.
+    """
+    red, green, blue = images.unbind(dim=1)
+    largest = torch.maximum(red, green)
+    torch.maximum(largest, blue, out=largest)
+    smallest = torch.minimum(red, green)
+    torch.minimum(smallest, blue, out=smallest)
+    spread = largest.sub_(smallest)
+    from_red = (green + blue).sub_(red).sub_(smallest).div_(spread.clamp(min=TINY)).add_(1)
+    turn = torch.copysign(from_red, green - blue).div_(6).add_(1 + factor[:, 0]).frac_()
+    for channel, centre in ((1, 1 / 3), (2, 2 / 3)):
+        away = (turn - centre).abs_().clamp_(1 / 6, 1 / 3).mul_(-6).add_(2)
+        torch.addcmul(smallest, away, spread, out=images[:, channel])
+    away = turn.sub_(1 / 2).abs_().clamp_(1 / 6, 1 / 3).mul_(6).sub_(1)
+    torch.addcmul(smallest, away, spread, out=images[:, 0])
 
 
-OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+OPERATIONS: tuple[Callable[..., None], ...] = (
     adjust_brightness,
     adjust_contrast,
     adjust_saturation,
@@ -99,13 +141,16 @@ OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What was drawn for a batch: flips (B,), factors (4, B), the order of the operations (B, 4)."""
+    """What was drawn for a batch: flips (B,), factors (B, 4), the order of the operations (B, 4)."""
 
-    horizontal: Tensor
-    vertical: Tensor
-    factors: Tensor
+    horizontal: np.ndarray
+    vertical: np.ndarray
+    factors: np.ndarray
     order: np.ndarray
     active: tuple[bool, ...]
+
+    def part(self, of: slice) -> "_Drawn":
+        return _Drawn(self.horizontal[of], self.vertical[of], self.factors[of], self.order[of], self.active)
 
 
 def _draw(batch: int, spec: AugmentationSpec, seed: int, epoch: int, step: int) -> _Drawn:
@@ -114,28 +159,10 @@ def _draw(batch: int, spec: AugmentationSpec, seed: int, epoch: int, step: int) 
     uniform = rng.random((batch, 10))
     reach = np.array([spec.brightness, spec.contrast, spec.saturation, spec.hue])
     centre = np.array([1.0, 1.0, 1.0, 0.0])
-    factors = centre + (2 * uniform[:, 2:6] - 1) * reach
     return _Drawn(
-        horizontal=torch.from_numpy(uniform[:, 0] < spec.horizontal_flip),
-        vertical=torch.from_numpy(uniform[:, 1] < spec.vertical_flip),
-        factors=torch.from_numpy(factors.T.astype(np.float32)),
+        horizontal=uniform[:, 0] < spec.horizontal_flip,
+        vertical=uniform[:, 1] < spec.vertical_flip,
+        factors=(centre + (2 * uniform[:, 2:6] - 1) * reach).astype(np.float32),
         order=np.argsort(uniform[:, 6:], axis=1),
         active=tuple(bool(x) for x in reach > 0),
     )
-
-
-def _flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    return torch.where(chosen[:, None, None, None], images.flip(axis), images)
-
-
-def _grey(images: Tensor) -> Tensor:
-    return (images * torch.tensor(GREY, device=images.device)).sum(dim=-1, keepdim=True)
-
-
-def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other.expand_as(images), images, factor[..., None]).clamp_(0, 1)
-
-
-def _normalised(images: Tensor) -> Tensor:
-    mean, deviation = (torch.tensor(values, device=images.device) for values in (MEAN, DEVIATION))
-    return images.sub_(mean).div_(deviation).permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,17 +115,9 @@ class PredictionTable:
         return ["" if error else self.classes[k] for k, error in zip(best, self.errors, strict=True)]
 
     def write(self, csv_path: Path, parquet_path: Path) -> None:
-        """Both files, replacing what is there.
-
-        In CSV a text cell that a spreadsheet would take for a formula gets an apostrophe before it; Parquet keeps it.
-        """
-        table = self._arrow()
-        pq.write_table(table, parquet_path)
-        with csv_path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(table.column_names)
-            for batch in table.to_batches(max_chunksize=_CSV_BLOCK):
-                writer.writerows(zip(*map(_csv_cells, batch.schema.names, batch.columns), strict=True))
+        """Both files, replacing what is there; see `PredictionWriter`."""
+        with PredictionWriter(csv_path, parquet_path) as writer:
+            writer.append(self)
 
     @classmethod
     def read(cls, parquet_path: Path) -> "PredictionTable":
@@ -156,7 +149,8 @@ class PredictionTable:
             probabilities=np.stack(probabilities, axis=1) if probabilities else np.empty((table.num_rows, 0)),
         )
 
-    def _arrow(self) -> Any:
+    def arrow(self) -> Any:
+        """The table as Parquet holds it."""
         texts = {
             "image_id": self.image_ids,
             "group": self.groups,
@@ -196,6 +190,61 @@ class PredictionTable:
         if not all(self.image_ids):
             problems.append(Problem("image_ids", "must not be empty"))
         return problems or _value_problems(self.image_ids, self.errors, p)
+
+
+class PredictionWriter:
+    """Writes tables of the same classes one after the other into one pair of files, in blocks of rows, so that memory
+    does not grow with them. Both files appear, or replace what is there, when it ends well; else nothing changes.
+
+    In CSV a text cell that a spreadsheet would take for a formula gets an apostrophe before it; Parquet keeps it.
+    """
+
+    def __init__(self, csv_path: Path, parquet_path: Path, rows: int = 65_536) -> None:
+        self._paths = [csv_path, parquet_path]
+        self._partial = [path.with_name(f".{path.name}") for path in self._paths]
+        self._file = self._partial[0].open("w", newline="", encoding="utf-8")
+        self._csv = csv.writer(self._file, lineterminator="\n")
+        self._parquet: Any = None
+        self._classes: Sequence[str] | None = None
+        self._rows, self._waiting = rows, list[PredictionTable]()
+
+    def append(self, table: PredictionTable) -> None:
+        """Adds the rows of a table. Raises InvalidInput where its classes are not those of the first."""
+        self._classes = table.classes if self._classes is None else self._classes
+        if list(table.classes) != list(self._classes):
+            raise InvalidInput.one("classes", "are other classes than those of the first table")
+        self._waiting.append(table)
+        if sum(len(waiting.image_ids) for waiting in self._waiting) >= self._rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = PredictionTable.concatenate(self._waiting).arrow()
+        self._waiting.clear()
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._partial[1], table.schema)
+            self._csv.writerow(table.column_names)
+        self._parquet.write_table(table)
+        for batch in table.to_batches(max_chunksize=_CSV_BLOCK):
+            self._csv.writerows(zip(*map(_csv_cells, batch.schema.names, batch.columns), strict=True))
+
+    def __enter__(self) -> "PredictionWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        whole = False
+        try:
+            with self._file:
+                if kind is None and self._waiting:
+                    self._flush()
+            if self._parquet is not None:
+                self._parquet.close()
+            whole = kind is None
+        finally:
+            for partial, path in zip(self._partial, self._paths, strict=True):
+                if whole:
+                    partial.rename(path)
+                else:
+                    partial.unlink(missing_ok=True)
 
 
 def _value_problems(image_ids: Sequence[str], errors: Sequence[str], p: npt.NDArray[Any]) -> list[Problem]:

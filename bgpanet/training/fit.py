@@ -49,7 +49,7 @@ def fit(task: Task, folder: Path, report: Report, stop: Callable[[], bool] = lam
     while not _is_over(task, state):
         order = _order(task, state.epoch)
         for _, chosen, images, labels in batches(
-            task.pixels, task.labels, order, task.training.batch_size, first_step=state.step_of_epoch
+            task.pixels, task.labels, order, task.training.batch_size, state.step_of_epoch, task.compute.device
         ):
             loss = train_step(task, images, labels, state)
             state.loss_sum += loss * len(chosen)

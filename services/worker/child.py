@@ -27,6 +27,7 @@ class Request:
     output: Path
     cache: Path
     threads: int
+    cache_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class ForkServer:
         while not self._ready:
             self._ready = bool(self.receive(deadline - time.monotonic()).get("ready"))
         paths = {name: str(getattr(request, name)) for name in ("spec", "output", "cache")}
-        message = {"start": {"kind": request.kind, "threads": request.threads, **paths}}
+        limits = {"threads": request.threads, "cache_limit": request.cache_limit}
+        message = {"start": {"kind": request.kind, **limits, **paths}}
         events, their_events = os.pipe()
         text, their_text = os.pipe()
         try:

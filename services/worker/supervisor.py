@@ -115,6 +115,7 @@ class Attempt:
                 self.bench.output,
                 self.context.settings.cache / "pixels",
                 self.threads,
+                round(self.context.settings.pixel_cache_gb * 1e9),
             )
         )
         try:

@@ -304,6 +304,23 @@ def test_a_prediction_of_the_tested_images_gives_the_reported_probabilities(
     np.testing.assert_allclose(found.probabilities[chosen], reported.probabilities, rtol=0, atol=1e-6)
 
 
+def test_a_prediction_begins_before_all_images_are_decoded_and_leaves_nothing_when_it_is_interrupted(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, index: Index, cache: Path, tmp_path: Path
+) -> None:
+    place = Place(tmp_path / "out", tmp_path / "cache", stop_after=1)
+    with pytest.raises(Interrupted):
+        predicted(trained[0], "ham10000", lesions, place)
+    assert [event.message for event in place.said if isinstance(event, Progress)] == [
+        f"16 of {len(index.records)} images"
+    ]
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not list((tmp_path / "cache").rglob("manifest.json"))
+    predicted(trained[0], "ham10000", lesions, Place(tmp_path / "out", tmp_path / "cache"))
+    predicted(trained[0], "ham10000", lesions, Place(tmp_path / "again", cache))  # already decoded
+    for name in ("predictions.csv", "predictions.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
 def test_a_folder_in_which_nothing_can_be_read_is_all_errors(
     trained: tuple[Path, dict[str, Any], Place], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_ARTIFACTS_URL": "s3://bucket/p",
             "BGPANET_S3_ENDPOINT_URL": "http://h:1",
             "BGPANET_LEASE_SECONDS": "7.5",
+            "BGPANET_PIXEL_CACHE_GB": "0.25",
         }
     )
     assert Settings.load(settings.environment()) == settings
@@ -30,3 +31,9 @@ def test_a_child_process_reads_the_same_settings() -> None:
 def test_a_lease_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="BGPANET_LEASE_SECONDS"):
         Settings.load({"BGPANET_LEASE_SECONDS": text})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "all", "1e9", "nan"])
+def test_a_cache_that_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"BGPANET_PIXEL_CACHE_GB=.* number of gigabytes"):
+        Settings.load({"BGPANET_PIXEL_CACHE_GB": text})

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
+from bgpanet.data import augmentation
 from bgpanet.data.augmentation import (
     DEVIATION,
     MEAN,
+    _draw,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -36,14 +39,16 @@ def images(count: int = 4, size: int = 8) -> Tensor:
     ],
 )
 def test_each_operation_is_torchvisions(
-    own: Callable[[Tensor, Tensor], Tensor], theirs: Callable[[Tensor, float], Tensor], factors: tuple[float, ...]
+    own: Callable[[Tensor, Tensor], None], theirs: Callable[[Tensor, float], Tensor], factors: tuple[float, ...]
 ) -> None:
-    pixels = images() / 255
-    pixels[0, :4] = 0.5  # grey has no hue
-    done = own(pixels.clone(), torch.tensor(factors)[:, None, None])
+    pixels = (images() / 255).permute(0, 3, 1, 2).contiguous()
+    pixels[:, :, :1] = 0.5  # grey has no hue
+    pixels[:, :, 1] = torch.tensor([1.0, 0.0, 1.0])[:, None]  # two largest, two smallest, extremes
+    pixels[:, :, 2] = torch.tensor([0.0, 1.0, 0.0])[:, None]
+    done = pixels.clone()
+    own(done, torch.tensor(factors)[:, None, None, None])
     for number, factor in enumerate(factors):
-        wanted = theirs(pixels[number].permute(2, 0, 1), factor).permute(1, 2, 0)
-        torch.testing.assert_close(done[number], wanted, rtol=0, atol=3e-6)
+        torch.testing.assert_close(done[number], theirs(pixels[number], factor), rtol=0, atol=3e-6)
 
 
 def test_normalising_is_torchvisions() -> None:
@@ -105,3 +110,36 @@ def test_values_stay_within_those_of_images() -> None:
     pixels = made * torch.tensor(DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
     assert float(pixels.min()) >= -1e-6
     assert float(pixels.max()) <= 1 + 1e-6
+
+
+def test_an_image_gets_torchvisions_operations_in_the_order_that_was_drawn_for_it() -> None:
+    spec = AugmentationSpec(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.3)
+    operations = (
+        reference.adjust_brightness,
+        reference.adjust_contrast,
+        reference.adjust_saturation,
+        reference.adjust_hue,
+    )
+    made, drawn = augment(images(24), spec, 5, 1, 2), _draw(24, spec, 5, 1, 2)
+    assert len(np.unique(drawn.order, axis=0)) > 10
+    for number, image in enumerate(images(24)):
+        wanted = image.permute(2, 0, 1) / 255
+        if drawn.horizontal[number]:
+            wanted = reference.horizontal_flip(wanted)
+        if drawn.vertical[number]:
+            wanted = reference.vertical_flip(wanted)
+        for operation in drawn.order[number]:
+            wanted = operations[operation](wanted, float(drawn.factors[number, operation]))
+        wanted = reference.normalize(wanted, list(MEAN), list(DEVIATION))
+        torch.testing.assert_close(made[number], wanted, rtol=0, atol=3e-5)  # 3e-6 of values up to 1 / 0.22
+
+
+def test_a_batch_at_once_as_on_a_gpu_is_what_its_images_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = AugmentationSpec(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.3)
+    made, plain = augment(images(24), spec, 0, 0, 0), normalise(images(24))
+    monkeypatch.setattr(augmentation, "_parts", lambda images: [slice(0, len(images))])
+    at_once = augment(images(24), spec, 0, 0, 0)
+    torch.testing.assert_close(at_once, made, rtol=0, atol=1e-5)
+    assert torch.equal(normalise(images(24)), plain)
+    assert at_once.is_contiguous(memory_format=torch.channels_last)
+    assert made.is_contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,13 @@
+import threading
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgpanet.data.batches import batches, epoch_order
+from bgpanet.data.batches import batches, epoch_order, on_device
 
 PIXELS = np.arange(100, dtype=np.uint8).repeat(3).reshape(100, 1, 1, 3)
 LABELS = np.arange(100) % 7
@@ -32,3 +37,40 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     orders = {(seed, epoch): epoch_order(np.arange(100), seed, epoch).tolist() for seed in (0, 1) for epoch in (0, 1)}
     assert len({tuple(order) for order in orders.values()}) == 4
     assert epoch_order(np.arange(100), 1, 1).tolist() == orders[1, 1]
+
+
+def test_one_item_is_taken_ahead_while_the_caller_works_and_no_more() -> None:
+    taken: list[int] = []
+    second = threading.Event()
+
+    def source() -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
+        for number in range(4):
+            taken.append(number)
+            if number == 1:
+                second.set()
+            yield number, (torch.tensor([number]),)
+
+    items = on_device(source(), torch.device("cpu"))
+    assert next(items) == (0, (torch.tensor([0]),))
+    assert second.wait(10)
+    assert taken == [0, 1]
+    assert [number for number, _ in items] == [1, 2, 3]
+
+
+def test_what_goes_wrong_ahead_is_told_when_its_turn_comes() -> None:
+    def source() -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
+        yield 0, (torch.zeros(1),)
+        raise OSError("the disk is gone")
+
+    items = on_device(source(), torch.device("cpu"))
+    assert next(items)[0] == 0
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(items)
+
+
+def test_who_stops_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    feed = batches(PIXELS, LABELS, np.arange(100), 8)
+    next(feed)
+    del feed
+    assert threading.active_count() == before

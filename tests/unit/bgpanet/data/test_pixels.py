@@ -1,7 +1,10 @@
+import errno
+import fcntl
 import hashlib
 import io
 import os
-import socket
+import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -11,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bgpanet.data.index import ImageRecord, Index
-from bgpanet.data.pixels import MANIFEST, MOST_PIXELS, PIXELS, decode, open_pixels
-from bgpanet.errors import DataDamaged
+from bgpanet.data.pixels import BUILD, MANIFEST, MOST_PIXELS, PIXELS, USE, decode, open_pixels, stream_pixels
+from bgpanet.errors import DataDamaged, Interrupted
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -144,18 +147,6 @@ def test_an_image_with_broken_exif_is_read_as_it_lies() -> None:
         assert decode(bytes(broken), 8).shape == (8, 8, 3)
 
 
-def test_what_a_dead_process_left_half_done_is_removed(tmp_path: Path) -> None:
-    index = index_of(tmp_path, [RED])
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    host = socket.gethostname()
-    for left in (f".x-4.{host}.{dead.pid}", f".x-4.{host}.{os.getppid()}", f".x-4.elsewhere.{dead.pid}"):
-        (tmp_path / "cache" / left).mkdir(parents=True)
-    open_pixels(index, 4, tmp_path / "cache")
-    names = sorted(path.name for path in (tmp_path / "cache").glob(".*"))
-    assert names == sorted([f".x-4.{host}.{os.getppid()}", f".x-4.elsewhere.{dead.pid}"])
-
-
 def test_pixels_are_decoded_once_and_shared(tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
     index = index_of(tmp_path, [RED] * 3)
@@ -170,7 +161,7 @@ def test_pixels_are_decoded_once_and_shared(tmp_path: Path) -> None:
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     index = index_of(tmp_path, [RED] * 3)
     open_pixels(index, 4, tmp_path / "cache")
-    (folder,) = (tmp_path / "cache").iterdir()
+    (folder,) = entries(tmp_path / "cache")
     if damage == "shorter":
         (folder / PIXELS).write_bytes(b"\0" * 10)
     elif damage == "no manifest":
@@ -180,14 +171,255 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     else:
         (folder / MANIFEST).write_text("[]")
     assert open_pixels(index, 4, tmp_path / "cache").pixels.sum() == 3 * 16 * 255
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == [BUILD, MANIFEST, PIXELS, USE]
 
 
-def test_an_interrupted_decoding_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_decoding_leaves_no_pixels(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     index = index_of(tmp_path, [RED] * 3)
     with pytest.raises(KeyboardInterrupt):
         open_pixels(index, 4, tmp_path / "cache", stop)
-    assert list((tmp_path / "cache").iterdir()) == []
+    (folder,) = entries(tmp_path / "cache")
+    assert sorted(path.name for path in folder.iterdir()) == [BUILD, USE]
+
+
+# ── JPEG at a smaller scale ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth colours, a little grain, nothing symmetric."""
+    y, x = np.mgrid[0:height, 0:width] / max(width, height)
+    grain = np.random.default_rng(0).normal(0, 4, (height, width, 3))
+    colours = np.stack([180 * x + 40, 200 * y + 20, 120 + 80 * np.sin(7 * x + 3 * y)], axis=-1)
+    return Image.fromarray((colours + grain).clip(0, 255).astype(np.uint8))
+
+
+def plainly(content: bytes, size: int) -> np.ndarray:
+    """By Pillow, at full scale."""
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    return np.asarray(upright.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_decoded_at_a_smaller_scale_looks_as_at_full_scale_however_it_lies(orientation: int) -> None:
+    header = Image.Exif()
+    header[0x0112] = orientation
+    content = encoded(photo(200, 120), "JPEG", exif=header, quality=95)
+    difference = np.abs(decode(content, 32).astype(int) - plainly(content, 32))
+    assert difference.mean() < 1.5
+    assert difference.max() < 16
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_is_cut_off_anywhere_is_an_error(mode: str, options: dict[str, Any]) -> None:
+    content = encoded(photo(48, 40).convert(mode), "JPEG", **options)
+    assert np.abs(decode(content, 8).astype(int) - plainly(content, 8)).mean() < 4
+    for length in {*range(0, len(content), 37), *range(len(content) - 40, len(content))}:
+        with pytest.raises(ValueError, match=r"\w"):
+            decode(content[:length], 8)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xd9", b"\xff\x00\xff\x00\xff\x00", b"\xff\xd3"])
+def test_of_a_jpeg_that_is_damaged_inside_the_answer_is_pillows(damage: bytes) -> None:
+    content = bytearray(encoded(photo(64, 64), "JPEG"))
+    middle = (content.index(b"\xff\xda") + len(content)) // 2
+    content[middle : middle + len(damage)] = damage
+    try:
+        wanted = plainly(bytes(content), 8)
+    except OSError:
+        with pytest.raises(ValueError, match=r"\w"):
+            decode(bytes(content), 8)
+    else:
+        assert np.abs(decode(bytes(content), 8).astype(int) - wanted).mean() < 4
+
+
+def test_what_follows_the_end_of_a_jpeg_does_not_matter() -> None:
+    content = encoded(photo(64, 64), "JPEG")
+    assert np.array_equal(decode(content + b"and more", 8), decode(content, 8))
+
+
+# ── Part by part ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parts_come_in_order_with_their_errors_and_leave_the_cache_full(tmp_path: Path) -> None:
+    blue = encoded(Image.new("RGB", (8, 6), (0, 0, 255)))
+    index = index_of(tmp_path, [RED, blue, b"broken", RED, blue])
+    for said in ("decoded", "out of the cache"):
+        parts = list(stream_pixels(index, 4, tmp_path / "cache", count=2))
+        assert [part.start for part in parts] == [0, 2, 4], said
+        assert [part.errors.keys() for part in parts] == [set(), {2}, set()], said
+        together = np.concatenate([part.pixels for part in parts])
+        assert np.array_equal(together, open_pixels(index, 4, tmp_path / "cache").pixels), said
+
+
+def test_the_first_part_comes_before_the_last_image_is_read(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [RED] * 20)
+    parts = stream_pixels(index, 4, tmp_path / "cache", count=2)
+    assert next(parts).pixels.shape == (2, 4, 4, 3)
+    (tmp_path / "19.png").write_bytes(b"changed")
+    with pytest.raises(DataDamaged):
+        list(parts)
+    assert [path for folder in entries(tmp_path / "cache") for path in folder.iterdir() if "pixels" in path.name] == []
+
+
+def test_parts_of_what_exceeds_the_limit_alone_are_not_kept(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [RED] * 3)
+    (part,) = stream_pixels(index, 4, tmp_path / "cache", count=8, limit=100)
+    assert part.pixels.sum() == 3 * 16 * 255
+    assert not (tmp_path / "cache").exists()
+
+
+# ── Eviction ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.iterdir() if path.is_dir())
+
+
+def sizes(cache: Path) -> list[int]:
+    """The image sizes that a cache of one data set holds."""
+    return sorted(int(path.name.split("-")[1]) for path in entries(cache))
+
+
+def test_what_was_not_used_for_longest_goes_when_the_limit_is_reached(tmp_path: Path) -> None:
+    index, cache = index_of(tmp_path, [RED] * 2), tmp_path / "cache"
+    for second, size in enumerate((4, 5, 6)):
+        open_pixels(index, size, cache)
+        (entry,) = cache.glob(f"*-{size}-*")
+        os.utime(entry / USE, (second, second))
+    open_pixels(index, 4, cache)  # is used now
+    space = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    open_pixels(index, 7, cache, limit=space + 2 * 7 * 7 * 3 - 1)
+    assert sizes(cache) == [4, 6, 7]
+
+
+def test_a_limit_smaller_than_one_data_set_leaves_that_one(tmp_path: Path) -> None:
+    index, cache = index_of(tmp_path, [RED] * 2), tmp_path / "cache"
+    open_pixels(index, 4, cache, limit=1)
+    found = open_pixels(index, 5, cache, limit=1)
+    assert sizes(cache) == [5]
+    assert found.pixels.sum() == 2 * 25 * 255
+
+
+def test_nothing_that_is_in_use_is_evicted(tmp_path: Path) -> None:
+    index, cache = index_of(tmp_path, [RED] * 2), tmp_path / "cache"
+    view = open_pixels(index, 4, cache).pixels[:1]
+    with running("found = open_pixels(index, 5, cache); print('open', flush=True); input()", tmp_path, index) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        open_pixels(index, 6, cache, limit=1)
+        assert sizes(cache) == [4, 5, 6]
+        other.kill()
+        other.wait()
+        open_pixels(index, 7, cache, limit=1)
+        assert sizes(cache) == [4, 7]
+    del view
+    open_pixels(index, 8, cache, limit=1)
+    assert sizes(cache) == [8]
+
+
+def test_what_is_not_whole_or_of_an_earlier_version_goes_too(tmp_path: Path) -> None:
+    index, cache = index_of(tmp_path, [RED] * 2), tmp_path / "cache"
+    for name, manifest in (("x-4", True), ("y-4-v2", False), (".x-4.host.17", False), (".z", False)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / PIXELS).write_bytes(b"0" * 500)
+        if manifest:
+            (cache / name / MANIFEST).write_text("{}")
+    os.utime(cache / ".z", (0, 0))
+    open_pixels(index, 4, cache)
+    names = [path.name for path in entries(cache)]
+    assert names == [".x-4.host.17", f"{index.digest}-4-v2", "x-4"], "a hidden one may be somebody's, for a day"
+    open_pixels(index, 5, cache, limit=900)
+    assert "x-4" not in [path.name for path in entries(cache)]
+
+
+# ── Several processes ────────────────────────────────────────────────────────────────────────────────────────────
+
+SLOWLY = """
+import os, pickle, sys, time
+from pathlib import Path
+from bgpanet.data import pixels
+from bgpanet.data.pixels import open_pixels
+
+at_once = pixels.decode
+def decode(content, size):
+    with open(sys.argv[2], "ab") as file:
+        file.write(b"1")
+    time.sleep(0.02)
+    return at_once(content, size)
+pixels.decode = decode
+pixels.SAID_EVERY = 2
+folder = Path(sys.argv[1])
+index, cache = pickle.loads((folder / "index").read_bytes()), folder / "cache"
+"""
+
+
+def running(code: str, folder: Path, index: Index) -> "subprocess.Popen[str]":
+    """A process that decodes slowly, and counts in the file `decoded`."""
+    (folder / "index").write_bytes(pickle.dumps(index))
+    command = [sys.executable, "-c", SLOWLY + code, str(folder), str(folder / "decoded")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+TELL = "print(open_pixels(index, 4, cache, lambda *done: print(done, flush=True), workers=1).pixels.sum(), flush=True)"
+
+
+def test_two_processes_that_want_the_same_decode_it_once_and_both_say_how_far_it_is(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [RED] * 30)
+    with running(TELL, tmp_path, index) as one, running(TELL, tmp_path, index) as other:
+        said = [process.communicate(timeout=60)[0].splitlines() for process in (one, other)]
+    assert (tmp_path / "decoded").stat().st_size == 30
+    for lines in said:
+        assert lines[-1] == str(30 * 16 * 255)
+        assert len(lines) > 3
+        assert lines[-2] == "(30, 30)"
+
+
+def test_when_the_one_that_decodes_is_killed_the_other_takes_over(tmp_path: Path) -> None:
+    index, cache = index_of(tmp_path, [RED] * 30), tmp_path / "cache"
+    said: list[tuple[int, int]] = []
+    with running(TELL, tmp_path, index) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+
+        def look(done: int, total: int) -> None:
+            if 4 < done < 30 and first.poll() is None:
+                first.kill()
+            said.append((done, total))
+
+        found = open_pixels(index, 4, cache, look)
+    assert first.returncode == -signal.SIGKILL
+    assert said[0][0] < 30
+    assert said[-1] == (30, 30)
+    assert found.pixels.sum() == 30 * 16 * 255
+    (folder,) = entries(cache)
+    assert sorted(path.name for path in folder.iterdir()) == [BUILD, MANIFEST, PIXELS, USE]
+    assert (tmp_path / "decoded").stat().st_size < 30
+
+
+def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [RED] * 30)
+
+    def stop(done: int, total: int) -> None:
+        raise Interrupted
+
+    with running(TELL, tmp_path, index) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(Interrupted):
+            open_pixels(index, 4, tmp_path / "cache", stop)
+        assert first.communicate(timeout=60)[0].endswith(f"{30 * 16 * 255}\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"can't be locked .*take a folder on a local disk"):
+        open_pixels(index_of(tmp_path, [RED]), 4, tmp_path / "cache")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bgpanet.errors import InvalidInput
-from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.evaluation.predictions import PredictionTable, PredictionWriter
 
 
 def _table(dtype: type = np.float32, **changes: Any) -> PredictionTable:
@@ -181,3 +181,37 @@ def test_files_that_hold_no_table_of_predictions_are_refused(tmp_path: Path) -> 
         PredictionTable.read(tmp_path / "missing.parquet")
     with pytest.raises(InvalidInput, match="is no table of predictions"):
         PredictionTable.read(tmp_path / "other.parquet")
+
+
+def test_tables_written_one_after_the_other_in_blocks_are_one_table(tmp_path: Path) -> None:
+    parts = [_table(image_ids=[f"{n}-{row}" for row in range(3)]) for n in range(5)]
+    files = tmp_path / "blocks.csv", tmp_path / "blocks.parquet"
+    with PredictionWriter(*files, rows=5) as writer:
+        for part in parts:
+            writer.append(part)
+        assert not files[0].exists()
+    whole = PredictionTable.concatenate(parts)
+    whole.write(tmp_path / "whole.csv", tmp_path / "whole.parquet")
+    assert pq.ParquetFile(files[1]).num_row_groups == 3
+    assert files[0].read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert pq.read_table(files[1]).equals(pq.read_table(tmp_path / "whole.parquet"))
+
+
+def test_a_writing_that_fails_leaves_what_was_there_before(tmp_path: Path) -> None:
+    files = tmp_path / "a.csv", tmp_path / "a.parquet"
+    _table().write(*files)
+    before = [path.read_bytes() for path in files]
+
+    def write(*tables: PredictionTable | None) -> None:
+        with PredictionWriter(*files, rows=1) as writer:
+            for table in tables:
+                if table is None:
+                    raise KeyboardInterrupt
+                writer.append(table)
+
+    with pytest.raises(InvalidInput, match="other classes"):
+        write(_table(), _table(classes=["a", "b"]))
+    with pytest.raises(KeyboardInterrupt):
+        write(_table(), None)
+    assert [path.read_bytes() for path in files] == before
+    assert len(list(tmp_path.iterdir())) == 2
