@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from bgpanet.events import ArtifactWritten, Event, Failure, Log, Progress, Report, Result
-from bgpanet.runner import Run, execute
+from bgpanet.runner import Run, execute, leave, process_number, start_together
 from bgpanet.text import duration, figures_line
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ SpecFile = Annotated[
 ]
 Output = Annotated[Path, typer.Option(help="folder of the results; the same folder again goes on where it stopped")]
 Cache = Annotated[Path | None, typer.Option(help="folder of decoded pixels; default: OUTPUT/cache")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a process; default: all cores")]
 
 
 @app.command()
@@ -51,11 +51,14 @@ def predict(spec: SpecFile, output: Output, cache: Cache = None, threads: Thread
 
 
 def _run(run: Run) -> None:
+    if (status := start_together(run)) is not None:
+        sys.exit(status)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, TextColumn("{task.fields[eta]} {task.fields[note]}"), console=console) as bar:
+    columns = (*columns, TextColumn("{task.fields[eta]} {task.fields[note]}"))
+    with Bar(*columns, console=console, disable=bool(process_number())) as bar:
         status = execute(run, _drawn(bar, run.kind))
-    sys.exit(status)
+    leave(status)
 
 
 def _drawn(bar: Bar, kind: str) -> Report:

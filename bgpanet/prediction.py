@@ -12,21 +12,24 @@ from bgpanet.errors import Interrupted
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.events import Log, Progress, Result
 from bgpanet.experiment import Workplace, read_data
-from bgpanet.inference import infer_logits, softmax
+from bgpanet.inference import softmax
 from bgpanet.specs import PredictSpec
+from bgpanet.training.distributed import infer_together
 
 
 def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     """Writes `predictions.csv` and `predictions.parquet`, a row for each image in the data set's order; an unreadable
-    image is a row with its error and no probabilities. Returns the summary, which is also reported as `Result`.
+    image is a row with its error and no probabilities. Returns the summary, which is also reported as `Result`; but for
+    the leading process, {}.
 
     Raises:
         InvalidInput, OutOfMemory, Interrupted.
     """
     model, card = load_bundle(Path(spec.model))
     index = read_data(spec)
-    pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding)
-    compute = choose_compute(spec.precision, place.threads)
+    with place.processes.first_alone():
+        pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding)
+    compute = choose_compute(spec.precision, place.threads, place.processes.count)
     compute.activate()
     if card.synthetic and not index.synthetic:
         place.report(Log(level="warning", message="the model was trained on drawn images: its answers mean nothing"))
@@ -37,7 +40,10 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
             raise Interrupted("stopped between two batches; the next try starts over")
         place.report(Progress(fraction=0.99 * done / len(readable), message=f"{done} of {len(readable)} images"))
 
-    logits = infer_logits(model.to(compute.device), pixels.pixels, readable, spec.batch_size, compute, progress)
+    model = model.to(compute.device)
+    logits = infer_together(place.processes, model, pixels.pixels, readable, spec.batch_size, compute, progress)
+    if not place.processes.leads:
+        return {}
     probabilities = np.full((len(index.records), len(card.classes)), np.nan)
     if len(readable):
         probabilities[readable] = softmax(logits)

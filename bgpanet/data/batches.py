@@ -1,6 +1,6 @@
 """Batches out of the pixel cache, in an order that follows from (seed, epoch)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,12 +22,19 @@ def balanced_order(positions: np.ndarray, labels: np.ndarray, seed: int, epoch: 
 
 
 def batches(
-    pixels: np.ndarray, labels: np.ndarray, order: np.ndarray, batch_size: int, first_step: int = 0
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    batch_size: int,
+    first_step: int = 0,
+    rows: Callable[[int, int], np.ndarray] | None = None,
 ) -> Iterator[tuple[int, np.ndarray, Tensor, Tensor]]:
     """(step, positions (B,), uint8 images (B, H, W, 3), int64 labels (B,)) from step `first_step` on, from 0.
 
-    Every image comes once; the last batch may be smaller.
+    Every image comes once; the last batch may be smaller. With `rows`, only the images of the rows that it names for a
+    step and the size of its batch are read.
     """
     for step in range(first_step, -(-len(order) // batch_size)):
         chosen = order[step * batch_size : (step + 1) * batch_size]
-        yield step, chosen, torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen])
+        read = chosen if rows is None else chosen[rows(step, len(chosen))]
+        yield step, chosen, torch.from_numpy(pixels[read]), torch.from_numpy(labels[chosen])
