@@ -55,8 +55,8 @@ def _run(run: Run) -> None:
         sys.exit(status)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    columns = (*columns, TextColumn("{task.fields[eta]} {task.fields[note]}"))
-    with Bar(*columns, console=console, disable=bool(process_number())) as bar:
+    note, others = TextColumn("{task.fields[eta]} {task.fields[note]}"), bool(process_number())
+    with Bar(*columns, note, console=console, disable=others) as bar:
         status = execute(run, _drawn(bar, run.kind))
     leave(status)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -68,6 +69,8 @@ def test_the_same_position_of_a_run_draws_the_same_and_any_other_does_not() -> N
 def test_an_image_is_changed_the_same_way_whoever_else_is_in_its_batch() -> None:
     spec = AugmentationSpec()
     assert torch.equal(augment(images(4), spec, 0, 0, 0)[:2], augment(images(4)[:2], spec, 0, 0, 0))
+    rows = np.array([1, 3])
+    assert torch.equal(augment(images(4), spec, 0, 0, 0)[rows], augment(images(4)[rows], spec, 0, 0, 0, rows))
 
 
 def test_flips_turn_whole_images_with_their_probability() -> None:

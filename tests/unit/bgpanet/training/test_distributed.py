@@ -74,7 +74,11 @@ def test_one_process_takes_a_batch_in_parts_of_the_size_asked_for(images: int, s
 def launch(*module: str) -> subprocess.Popen[str]:
     """The module under torchrun, in two processes."""
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, *module], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LAUNCH, *module],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
     )
 
 
