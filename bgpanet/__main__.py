@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from bgpanet.events import ArtifactWritten, Event, Failure, Log, Progress, Report, Result
-from bgpanet.runner import Run, execute
+from bgpanet.runner import Run, execute, leave, process_number, start_together
 from bgpanet.text import duration, figures_line
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ Cache = Annotated[Path | None, typer.Option(help="folder of decoded pixels; defa
 CacheGB = Annotated[
     float | None, typer.Option(min=0, help="decoded pixels kept, in GB; the least recently used go; default: all")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a process; default: all cores")]
 
 
 @app.command()
@@ -81,11 +81,14 @@ def _run(kind: str, spec: Path, output: Path, cache: Path | None, cache_gb: floa
     run = Run(
         kind, spec, output, cache or output / "cache", threads, None if cache_gb is None else round(cache_gb * 1e9)
     )
+    if (status := start_together(run)) is not None:
+        sys.exit(status)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, TextColumn("{task.fields[eta]} {task.fields[note]}"), console=console) as bar:
+    note, others = TextColumn("{task.fields[eta]} {task.fields[note]}"), bool(process_number())
+    with Bar(*columns, note, console=console, disable=others) as bar:
         status = execute(run, _drawn(bar, run.kind))
-    sys.exit(status)
+    leave(status)
 
 
 def _drawn(bar: Bar, kind: str) -> Report:

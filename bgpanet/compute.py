@@ -16,11 +16,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Compute:
-    """What a run computes with. The same values on the same kind of CPU give the same bits."""
+    """What a process of a run computes with, and how many of them there are. The same values on the same kind of CPU
+    give the same bits."""
 
     device: torch.device
     precision: Precision
     threads: int
+    processes: int = 1
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of a forward pass; with fp32 it changes nothing."""
@@ -38,16 +40,19 @@ class Compute:
     def describe(self) -> dict[str, str | int]:
         """For a run's record."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        return {"device": name, "precision": self.precision, "threads": self.threads}
+        return {"device": name, "precision": self.precision, "threads": self.threads, "processes": self.processes}
 
 
-def choose_compute(precision: Literal["auto", "fp32", "bf16", "fp16"], threads: int | None = None) -> Compute:
-    """The best device there is; `auto` is bf16 where the device has instructions for it."""
+def choose_compute(
+    precision: Literal["auto", "fp32", "bf16", "fp16"], threads: int | None = None, processes: int = 1
+) -> Compute:
+    """The best device there is; `auto` is bf16 where the device has instructions for it. Several processes share the
+    CPU's cores unless `threads` says how many each has."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
         precision = "bf16" if has_bf16 else "fp32"
-    return Compute(device, precision, threads or os.cpu_count() or 1)
+    return Compute(device, precision, threads or max(1, (os.cpu_count() or 1) // processes), processes)
 
 
 @contextmanager

@@ -30,13 +30,14 @@ from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.summary import evaluate, evaluate_pooled
 from bgpanet.events import ArtifactWritten, Event, Log, Progress, Report, Result
-from bgpanet.inference import infer_logits, softmax
+from bgpanet.inference import softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
 from bgpanet.models.zoo import check_weights, top_of
 from bgpanet.provenance import environment, fingerprint
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
+from bgpanet.training.distributed import ALONE, Processes, infer_together
 from bgpanet.training.fit import Fitted, fit
 from bgpanet.training.task import Task, steps_per_epoch
 
@@ -57,7 +58,7 @@ class Workplace:
     """Where a run writes, and how it speaks and listens.
 
     output: its own folder; cache: decoded pixels, shared by all runs; threads: of a CPU, None for all cores;
-    cache_limit: of the cache, in bytes, None for none.
+    cache_limit: of the cache, in bytes, None for none. processes: those of this run; the leading one alone writes.
     """
 
     output: Path
@@ -66,6 +67,7 @@ class Workplace:
     stop: Callable[[], bool] = lambda: False
     threads: int | None = None
     cache_limit: int | None = None
+    processes: Processes = ALONE
 
     def decoding(self, done: int, total: int) -> None:
         """Progress of reading images; they are decoded once, so it is a small part of a run."""
@@ -79,7 +81,7 @@ class Workplace:
 
 
 def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
-    """Trains on one split. Returns the summary, which is also reported as `Result`.
+    """Trains on one split. Returns the summary, which is also reported as `Result`; but for the leading process, {}.
 
     Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
     that is reported was chosen but weights, temperature and thresholds), `split.json` (which image was in which part),
@@ -91,22 +93,30 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     if not (place.output / REPORT).is_file():
         check_weights([spec.model])
     index = read_data(spec)
-    pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding, limit=place.cache_limit)
+    with place.processes.first_alone():
+        pixels = open_pixels(index, spec.input_size, place.cache, progress=place.decoding, limit=place.cache_limit)
     split = divide(spec, index, pixels)
     identity = fingerprint({"spec": _meaning(spec), "data": index.digest, "split": split.digest(index)})
     if (finished := _finished(place, identity)) is not None:
         return finished
     compute = _compute(spec, place)
     compute.activate()
-    task = _task(spec, index, pixels, split, compute, identity)
+    with place.processes.first_alone():  # weights may have to be fetched
+        task = _task(spec, place, index, pixels, split, compute, identity)
     place.report(Log(message=_opening(task, split, compute)))
     fitted = fit(task, place.output / "checkpoints", place.report, place.stop)
     task.model.load_state_dict(fitted.weights)
     probabilities = {
-        name: softmax(infer_logits(task.model, pixels.pixels, part, spec.training.images_at_once, compute))
+        name: softmax(
+            infer_together(place.processes, task.model, pixels.pixels, part, spec.training.images_at_once, compute)
+        )
         for name, part in {"validation": split.validation, "test": split.test}.items()
     }
-    return _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
+    summary = {}
+    if place.processes.leads:
+        summary = _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
+    place.processes.wait()
+    return summary
 
 
 def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
@@ -120,6 +130,8 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
         folder = place.output / f"fold-{fold}"
         if not is_done(folder / REPORT, spec.fold(fold), index.digest):
             train(spec.fold(fold), part_of(place, folder, fold, len(folds), f"fold {fold + 1} of {len(folds)}"))
+    if not place.processes.leads:
+        return {}
     reports = [json.loads((place.output / f"fold-{n}" / REPORT).read_text(encoding="utf-8")) for n in folds]
     tables = [PredictionTable.read(place.output / f"fold-{n}" / "predictions.parquet") for n in folds]
     classes = reports[0]["classes"]
@@ -185,12 +197,22 @@ def divide(spec: TrainSpec, index: Index, pixels: PixelCache) -> Split:
 
 def _compute(spec: TrainSpec, place: Workplace) -> Compute:
     begun = saved_compute(place.output / "checkpoints")
+    count = place.processes.count
     if begun is None:
-        return choose_compute(spec.training.precision, place.threads)
-    return choose_compute(begun["precision"], begun["threads"])
+        return choose_compute(spec.training.precision, place.threads, count)
+    threads = begun["threads"] if begun["processes"] == count else place.threads
+    return choose_compute(begun["precision"], threads, count)
 
 
-def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compute: Compute, identity: str) -> Task:
+def _task(
+    spec: TrainSpec,
+    place: Workplace,
+    index: Index,
+    pixels: PixelCache,
+    split: Split,
+    compute: Compute,
+    identity: str,
+) -> Task:
     torch.manual_seed(spec.training.seed)
     source = {"weights": spec.model.weights, "weights_sha256": spec.model.weights_sha256}
     model = build_model(spec.model.name, len(index.classes), **source, **spec.model.options)
@@ -209,6 +231,7 @@ def _task(spec: TrainSpec, index: Index, pixels: PixelCache, split: Split, compu
         compute=compute,
         fingerprint=identity,
         top=top_of(spec.model.name),
+        processes=place.processes,
     )
 
 
@@ -272,6 +295,7 @@ def _conclude(
         "dataset_digest": index.digest,
         "environment": {**environment(), **compute.describe()},
         "images_at_once": [{"from_step": step, "images": images} for step, images in state.images_at_once],
+        "processes": state.processes,
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
     }
@@ -374,6 +398,7 @@ def _meaning(spec: TrainSpec) -> dict[str, Any]:
 def _opening(task: Task, split: Split, compute: Compute) -> str:
     sizes = f"{len(split.train)} images to train, {len(split.validation)} to validate, {len(split.test)} to test"
     where = "{device}, {precision}, {threads} threads".format(**compute.describe())
+    where += f", {compute.processes} processes" if compute.processes > 1 else ""
     return f"{sizes}; {task.total_steps} steps on {where}"
 
 

@@ -45,7 +45,7 @@ def explain(spec: ExplainSpec, place: Workplace) -> dict[str, Any]:
     model, card = load_bundle(Path(spec.model))
     methods = _methods(spec, model, card)
     index = read_data(spec)
-    pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding)
+    pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding, limit=place.cache_limit)
     positions = _chosen(spec, index, pixels)
     compute = choose_compute("fp32", place.threads)
     compute.activate()

@@ -13,7 +13,6 @@ When its peer goes away it kills its children and leaves, so no run outlives its
 """
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -25,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bgpanet.events import pipe_report
-from bgpanet.runner import FAILED, Run, execute
-
-PR_SET_PDEATHSIG = 1
+from bgpanet.runner import FAILED, Run, end_with, execute
 
 
 def serve(channel: socket.socket) -> None:
@@ -80,7 +77,7 @@ def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in own:
             os.close(descriptor)
-        _end_with(parent)
+        end_with(parent)
         events, text = descriptors
         os.setpgid(0, 0)
         os.dup2(text, 1)
@@ -98,14 +95,6 @@ def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int
 def _run(request: dict[str, Any]) -> Run:
     paths = {name: Path(request[name]) for name in ("spec", "output", "cache")}
     return Run(kind=request["kind"], threads=request["threads"], cache_limit=request.get("cache_limit"), **paths)
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel end this process when its parent dies (Linux; elsewhere a broken pipe ends it a little later)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(FAILED)
 
 
 def _reap(channel: socket.socket, children: set[int]) -> None:

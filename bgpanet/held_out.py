@@ -48,7 +48,7 @@ def evaluate_model(spec: EvaluateSpec, place: Workplace) -> dict[str, Any]:
     _refuse_seen(index, {sha256 for sha256, _ in seen})
     if card.frozen is None:
         raise InvalidInput.one("model", "did not keep its temperature and thresholds; train it anew")
-    pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding)
+    pixels = open_pixels(index, card.image_size, place.cache, progress=place.decoding, limit=place.cache_limit)
     compute = choose_compute(spec.precision, place.threads)
     compute.activate()
     if card.synthetic and not index.synthetic:

@@ -39,6 +39,10 @@ class Loss(nn.Module):
         """Counts one optimizer step."""
         self.t.add_(1).clamp_(max=self.total_steps)
 
+    def amount(self, targets: Tensor) -> float:
+        """What the mean over images of these classes is divided by. By it the means of parts add up to that of all."""
+        return float(len(targets))
+
     @property
     def done(self) -> float:
         """u = t / T, from 0 to 1."""
@@ -130,6 +134,10 @@ class WeightedCrossEntropy(Loss):
         """The loss of logits (B, K) and class indices (B,)."""
         wide = _wide(logits)
         return F.cross_entropy(wide, targets, self.weight.to(wide.dtype))
+
+    def amount(self, targets: Tensor) -> float:
+        """The sum of the images' weights."""
+        return float(self.weight[targets].sum())
 
 
 class ClassBalancedLoss(Loss):

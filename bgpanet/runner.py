@@ -1,17 +1,32 @@
-"""One run, from a spec file to an exit status: what the command line and the fork server both start."""
+"""One run, from a spec file to an exit status: what the command line, the fork server and torchrun start."""
 
+import contextlib
+import ctypes
+import os
 import signal
+import sys
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, Interrupted
-from bgpanet.events import Failure, Log, Report
-from bgpanet.specs import AnySpec, CrossValidateSpec, EvaluateSpec, ExplainSpec, StudySpec, TrainSpec, read_spec
+from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
+from bgpanet.events import Event, Failure, Log, Report
+from bgpanet.specs import (
+    AnySpec,
+    CrossValidateSpec,
+    EvaluateSpec,
+    ExplainSpec,
+    LearningSpec,
+    StudySpec,
+    TrainSpec,
+    read_spec,
+)
 
 SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit statuses. 75 is sysexits' EX_TEMPFAIL: the same command goes on from the checkpoint."""
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -27,10 +42,10 @@ class Run:
 
 
 class StopSignal:
-    """True once SIGTERM or SIGINT arrived; a second one ends the process at once."""
+    """True once SIGTERM or SIGINT arrived; a second one ends the process at once, unless it is `patient`."""
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, patient: bool = False) -> None:
+        self.requested, self.patient = False, patient
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._requested)
         # A fork server blocks them for its child until here, so that none is lost.
@@ -38,15 +53,38 @@ class StopSignal:
 
     def _requested(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(number, signal.SIG_DFL)
+        if not self.patient:
+            signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self.requested
 
 
+class Voice:
+    """How one process of several reports: the leading one says everything, and the first to fail that it failed."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.leads = report, process_number() == 0
+        self.is_first_to_fail: Callable[[], bool] = lambda: self.leads
+
+    def __call__(self, event: Event) -> None:
+        if self.is_first_to_fail() if isinstance(event, Failure) else self.leads:
+            self.report(event)
+
+
+def process_number() -> int | None:
+    """The number of this process among those that torchrun started; None where it did not."""
+    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
 def execute(run: Run, report: Report) -> int:
     """Runs to the end, reports how it ended, returns the exit status. SIGTERM and SIGINT are a wish to stop."""
-    stop = StopSignal()
+    is_one_of_many = process_number() is not None
+    if is_one_of_many:
+        end_with(os.getppid())
+        report = Voice(report)
+    # torchrun sends a second signal as soon as the first of its processes has stopped.
+    stop = StopSignal(patient=is_one_of_many)
     try:
         _start(read_spec(run.kind, run.spec), run, report, stop)
     except Interrupted as interruption:
@@ -58,6 +96,8 @@ def execute(run: Run, report: Report) -> int:
     except BrokenPipeError:
         return FAILED  # nobody listens any more
     except Exception as error:
+        if is_one_of_many and stop():
+            return INTERRUPTED  # another process stopped first, and this one waited for it
         report(Log(level="error", message=traceback.format_exc()))
         reason = "storage" if isinstance(error, OSError) else "internal"
         report(Failure(reason=reason, message=f"{type(error).__name__}: {error}"))
@@ -72,8 +112,16 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     from bgpanet.held_out import evaluate_model
     from bgpanet.prediction import predict
     from bgpanet.study import study
+    from bgpanet.training.distributed import join
 
-    place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit)
+    processes = join()
+    if isinstance(report, Voice):
+        report.is_first_to_fail = processes.is_first_to_fail
+    if spec.resources.gpus > 1 and processes.count == 1:
+        raise InvalidInput.one("resources.gpus", f"{spec.resources.gpus} are wanted, and {_gpus()} are here")
+    if processes.count > 1 and not isinstance(spec, LearningSpec):
+        raise InvalidInput.one("resources.gpus", f"must be 1: {run.kind} applies a model in one process")
+    place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit, processes)
     if isinstance(spec, TrainSpec):
         train(spec, place)
     elif isinstance(spec, CrossValidateSpec):
@@ -86,3 +134,72 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
         explain(spec, place)
     else:
         predict(spec, place)
+    processes.leave()
+
+
+# ── Several processes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_together(run: Run) -> int | None:
+    """Runs `run` under torchrun, a process for each GPU that its spec asks for, and returns the exit status.
+
+    None where it is to be executed here: it asks for one, it is one of those processes, or it can't be right.
+    """
+    if process_number() is not None:
+        return None
+    try:
+        gpus = read_spec(run.kind, run.spec).resources.gpus
+    except InvalidInput:
+        return None
+    if not 1 < gpus <= _gpus():
+        return None
+    threads = [] if run.threads is None else ["--threads", str(run.threads)]
+    limit = [] if run.cache_limit is None else ["--cache-gb", str(run.cache_limit / 1e9)]
+    places = ["--output", str(run.output), "--cache", str(run.cache)]
+    return torchrun(gpus, ["bgpanet", run.kind, str(run.spec), *places, *limit, *threads])
+
+
+def torchrun(processes: int, module: Sequence[str]) -> int:
+    """The exit status of `python -m module`, run by so many processes together: that of the first that failed.
+
+    torchrun itself would end with 1 then. It passes on SIGTERM and SIGINT, and ends after 30 s what is still there.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser
+    from torch.distributed.run import run as start
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a run sets its threads; torchrun would do it with a warning
+    options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    try:
+        start(get_args_parser().parse_args([*options, "-m", *module]))  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else FAILED
+    except SignalException:
+        return INTERRUPTED
+    return SUCCEEDED
+
+
+def end_with(parent: int) -> None:
+    """Has the kernel end this process when its parent dies (Linux; elsewhere a broken pipe ends it a little later)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(FAILED)
+
+
+def leave(status: int) -> None:
+    """Ends this process. Of several one that failed leaves at once: a connection to a GPU may wait for others."""
+    if status != SUCCEEDED and process_number() is not None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

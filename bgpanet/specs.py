@@ -231,6 +231,13 @@ class ResourcesSpec(Spec):
     """What a worker must offer."""
 
     device: Literal["any", "cpu", "gpu"] = "any"
+    gpus: int = Field(1, ge=1, le=64, description="GPUs of one host; more than one runs under torchrun")
+
+    @model_validator(mode="after")
+    def _on_gpus(self) -> Self:
+        if self.gpus > 1 and self.device == "cpu":
+            raise ValueError("gpus is for GPUs; device is cpu")
+        return self
 
 
 class RunSpec(Spec):

@@ -57,8 +57,12 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
             except Interrupted:
                 raise
             except BGPANetError as error:
+                if not place.processes.go_on_after(error):
+                    raise
                 failures[number] = f"{error.reason}: {error}"
                 place.report(Log(level="error", message=f"{name} failed: {error}"))
+    if not place.processes.leads:
+        return {}
     summary = _summary(spec, place.output, cells, failures)
     summary["synthetic"] = index.synthetic
     _write(place, spec, summary)

@@ -67,6 +67,9 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
+        if spec.resources.gpus > 1:
+            what = "must be 1: a worker gives a job one GPU; `python -m bgpanet` on a machine takes several"
+            problems.append(Problem("spec.resources.gpus", what))
         if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset))
         elif dataset is not None:

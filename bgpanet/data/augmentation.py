@@ -34,9 +34,17 @@ def normalise(images_BHWC: Tensor) -> Tensor:  # noqa: N803
     return made.permute(0, 3, 1, 2)
 
 
-def augment(images_BHWC: Tensor, spec: AugmentationSpec, seed: int, epoch: int, step: int) -> Tensor:  # noqa: N803
-    """Like `normalise`, changed at random. `step` counts within the epoch."""
-    drawn = _draw(len(images_BHWC), spec, seed, epoch, step)
+def augment(
+    images_BHWC: Tensor,  # noqa: N803
+    spec: AugmentationSpec,
+    seed: int,
+    epoch: int,
+    step: int,
+    rows: np.ndarray | None = None,
+) -> Tensor:
+    """Like `normalise`, changed at random. `step` counts within the epoch; `rows` are the images' places in the batch,
+    null: they are all of it."""
+    drawn = _draw(np.arange(len(images_BHWC)) if rows is None else rows, spec, seed, epoch, step)
     device = images_BHWC.device
     mean, deviation = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, DEVIATION))
     made = torch.empty(images_BHWC.shape, device=device).permute(0, 3, 1, 2)
@@ -76,18 +84,39 @@ def _apply(images: Tensor, chosen: np.ndarray, operation: Callable[[Tensor], obj
         images[positions] = some
 
 
-def mix(images: Tensor, labels: Tensor, alpha: float, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor, float]:
+def partners(batch: int, alpha: float, seed: int, epoch: int, step: int) -> tuple[np.ndarray, float]:
+    """The row that each image of a batch is mixed with, and its own share, ~ Beta(alpha, alpha), one for a batch. With
+    alpha 0 every image is its own partner."""
+    if alpha == 0:
+        return np.arange(batch), 1.0
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 1, epoch, step]))
+    share = float(rng.beta(alpha, alpha))
+    return rng.permutation(batch), share
+
+
+def mix(
+    images: Tensor,
+    labels: Tensor,
+    alpha: float,
+    seed: int,
+    epoch: int,
+    step: int,
+    rows: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor, float]:
     """Mixup (Zhang et al., ICLR 2018): (images, other labels, share), images = share x + (1 - share) x of another.
 
-    share ~ Beta(alpha, alpha), one for a batch; the loss is share L(labels) + (1 - share) L(other labels). With
-    alpha 0 nothing is mixed and share is 1.
+    The loss is share L(labels) + (1 - share) L(other labels). With alpha 0 nothing is mixed and share is 1. Labels are
+    the batch's; images are those of its ascending `rows`, of which the `wanted` ones come back. Null: all.
     """
     if alpha == 0:
         return images, labels, 1.0
-    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 1, epoch, step]))
-    share = float(rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(len(labels))).to(images.device)
-    return torch.lerp(images[partner], images, share), labels[partner], share
+    partner, share = partners(len(labels), alpha, seed, epoch, step)
+    others = labels[torch.from_numpy(partner).to(labels.device)]
+    everything = np.arange(len(labels))
+    rows, wanted = everything if rows is None else rows, everything if wanted is None else wanted
+    own, other = (torch.from_numpy(np.searchsorted(rows, at)).to(images.device) for at in (wanted, partner[wanted]))
+    return torch.lerp(images[other], images[own], share), others, share
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> None:
@@ -141,7 +170,7 @@ OPERATIONS: tuple[Callable[..., None], ...] = (
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What was drawn for a batch: flips (B,), factors (B, 4), the order of the operations (B, 4)."""
+    """What was drawn for B images: flips (B,), factors (B, 4), the order of the operations (B, 4)."""
 
     horizontal: np.ndarray
     vertical: np.ndarray
@@ -153,10 +182,10 @@ class _Drawn:
         return _Drawn(self.horizontal[of], self.vertical[of], self.factors[of], self.order[of], self.active)
 
 
-def _draw(batch: int, spec: AugmentationSpec, seed: int, epoch: int, step: int) -> _Drawn:
+def _draw(rows: np.ndarray, spec: AugmentationSpec, seed: int, epoch: int, step: int) -> _Drawn:
     rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, step]))
     # One row an image, so that an image's numbers do not depend on how many others are in the batch.
-    uniform = rng.random((batch, 10))
+    uniform = rng.random((int(rows.max(initial=-1)) + 1, 10))[rows]
     reach = np.array([spec.brightness, spec.contrast, spec.saturation, spec.hue])
     centre = np.array([1.0, 1.0, 1.0, 0.0])
     return _Drawn(

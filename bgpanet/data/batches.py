@@ -1,6 +1,6 @@
 """Batches out of the pixel cache, in an order that follows from (seed, epoch), on the device before they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -33,17 +33,20 @@ def batches(
     batch_size: int,
     first_step: int = 0,
     device: torch.device = CPU,
+    rows: Callable[[int, int], np.ndarray] | None = None,
 ) -> Iterator[tuple[int, np.ndarray, Tensor, Tensor]]:
     """(step, positions (B,), uint8 images (B, H, W, 3), int64 labels (B,)) from step `first_step` on, from 0.
 
     Every image comes once; the last batch may be smaller. Both tensors are on `device`. While a batch is worked on, a
-    thread gathers the next one and, for a GPU, copies it there beside the computation.
+    thread gathers the next one and, for a GPU, copies it there beside the computation. With `rows`, only the images of
+    the rows that it names for a step and the size of its batch are read.
     """
 
     def gathered() -> Iterator[tuple[tuple[int, np.ndarray], tuple[Tensor, ...]]]:
         for step in range(first_step, -(-len(order) // batch_size)):
             chosen = order[step * batch_size : (step + 1) * batch_size]
-            yield (step, chosen), (torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]))
+            read = chosen if rows is None else chosen[rows(step, len(chosen))]
+            yield (step, chosen), (torch.from_numpy(pixels[read]), torch.from_numpy(labels[chosen]))
 
     for (step, chosen), (images, of_them) in on_device(gathered(), device):
         yield step, chosen, images, of_them

@@ -111,12 +111,16 @@ def newest_valid(folder: Path) -> tuple[Path, Snapshot, list[str]] | None:
 
 
 def saved_compute(folder: Path) -> dict[str, Any] | None:
-    """Threads and precision with which the run in `folder` was begun; sums of floats depend on them, so a resumed run
-    keeps them. None where there is no checkpoint."""
+    """Threads, precision and processes with which the run in `folder` was begun; sums of floats depend on them, so a
+    resumed run keeps the first two. None where there is no checkpoint."""
     for path in reversed(list_checkpoints(folder)):
         try:
             compute = json.loads((path / "state.json").read_text(encoding="utf-8"))["compute"]
-            return {"threads": int(compute["threads"]), "precision": str(compute["precision"])}
+            return {
+                "threads": int(compute["threads"]),
+                "precision": str(compute["precision"]),
+                "processes": int(compute["processes"]),
+            }
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from bgpanet.data.batches import balanced_order, batches, epoch_order
 from bgpanet.errors import Interrupted, NonFiniteLoss
 from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.events import Metrics, Progress, Report
-from bgpanet.inference import cross_entropy, infer_logits, softmax
+from bgpanet.inference import cross_entropy, softmax
+from bgpanet.training.distributed import infer_together
 from bgpanet.training.resume import restore, write_checkpoint
-from bgpanet.training.step import train_step
+from bgpanet.training.step import rows_needed, train_step
 from bgpanet.training.task import State, Task
 
 MAX_POINTS = 2000  # of a curve over steps; more can't be seen
@@ -49,17 +51,24 @@ def fit(task: Task, folder: Path, report: Report, stop: Callable[[], bool] = lam
     while not _is_over(task, state):
         order = _order(task, state.epoch)
         for _, chosen, images, labels in batches(
-            task.pixels, task.labels, order, task.training.batch_size, state.step_of_epoch, task.compute.device
+            task.pixels,
+            task.labels,
+            order,
+            task.training.batch_size,
+            state.step_of_epoch,
+            task.compute.device,
+            rows=None if task.processes.count == 1 else partial(rows_needed, task, state.epoch),
         ):
             loss = train_step(task, images, labels, state)
             state.loss_sum += loss * len(chosen)
             state.images_seen += len(chosen)
             _say_step(task, state, loss, report, clock)
-            stopping = stop()
+            stopping = task.processes.any(stop())
             if stopping or clock.checkpoint_due(task.training.checkpoint_seconds):
                 write_checkpoint(task, folder, state, best, report)
                 clock.checkpointed()
             if stopping:
+                task.processes.wait()  # one that ends has the others ended, and the first may still write
                 raise Interrupted(f"stopped after step {state.step}; the checkpoint of that step is written")
         best = _end_epoch(task, state, best, report)
     write_checkpoint(task, folder, state, best, report)
@@ -84,7 +93,9 @@ def validate(task: Task) -> dict[str, float]:
     Raises:
         NonFiniteLoss: the weights have become useless.
     """
-    logits = infer_logits(task.model, task.pixels, task.validation, task.training.images_at_once, task.compute)
+    logits = infer_together(
+        task.processes, task.model, task.pixels, task.validation, task.training.images_at_once, task.compute
+    )
     if not np.isfinite(logits).all():
         raise NonFiniteLoss("the network's answers on the validation part are not finite; lower the learning rate")
     labels = task.labels[task.validation]

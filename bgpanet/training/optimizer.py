@@ -38,6 +38,14 @@ def freeze(model: nn.Module, depths: Mapping[str, int], frozen: bool) -> None:
         parameter.requires_grad_(not frozen or depths[name] == top)
 
 
+def rest(model: nn.Module, depths: Mapping[str, int]) -> None:
+    """Drops the gradients of all but the top layer: the same as if it had been frozen, where that can't be changed."""
+    top = max(depths.values())
+    for name, parameter in model.named_parameters():
+        if depths[name] < top:
+            parameter.grad = None
+
+
 def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
     """The optimizer's state by the names of the parameters: `exp_avg/<name>` and the like."""
     return {

@@ -17,7 +17,13 @@ LOSS, AVERAGE = "loss.", "average."
 
 
 def write_checkpoint(task: Task, folder: Path, state: State, best: Mapping[str, Tensor], report: Report) -> None:
-    """Saves everything that the rest of the run depends on. Raises CheckpointError."""
+    """Saves everything that the rest of the run depends on; the leading process does it for all.
+
+    Raises:
+        CheckpointError: it could not be written.
+    """
+    if not task.processes.leads:
+        return
     average = {} if task.average is None else task.average.tensors
     snapshot = Snapshot(
         model=task.model.state_dict(),
@@ -42,12 +48,14 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     """Where the run stands by the newest whole checkpoint, and the weights kept so far; the beginning without one.
 
     Raises:
-        CheckpointError: it belongs to another run.
+        CheckpointError: it belongs to another run, or not all processes found the same.
     """
     found = newest_valid(folder)
+    if not task.processes.are_alike(-1 if found is None else int(found[1].state["position"]["step"])):
+        raise CheckpointError(f"the processes do not see the same checkpoints in {folder}; it must be one folder")
     if found is None:
         report(Started(step=0))
-        return State(images_at_once=[[0, task.training.images_at_once]]), {}
+        return State(images_at_once=[[0, task.training.images_at_once]], processes=[task.processes.count]), {}
     path, snapshot, wrong = found
     for problem in wrong:
         report(Log(level="warning", message=f"an older checkpoint is used: {problem}"))
@@ -68,6 +76,10 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         state.images_at_once.append([state.step, task.training.images_at_once])
         told = f"{task.training.images_at_once} images pass the device at once from here on"
         report(Log(level="warning", message=f"{told}; the batch stays, sums of floats are rounded otherwise"))
+    if state.processes[-1] != task.processes.count:
+        state.processes.append(task.processes.count)
+        told = " then ".join(map(str, state.processes))
+        report(Log(level="warning", message=f"{told} processes: the bits are not those of one number throughout"))
     return state, dict(snapshot.best)
 
 

@@ -12,6 +12,7 @@ from bgpanet.compute import Compute
 from bgpanet.losses import Loss
 from bgpanet.models.layers import depths
 from bgpanet.specs import AugmentationSpec, TrainingSpec
+from bgpanet.training.distributed import ALONE, Processes, adapt, joined
 from bgpanet.training.ema import WeightAverage
 from bgpanet.training.optimizer import make_optimizer
 from bgpanet.training.schedule import learning_rate
@@ -24,6 +25,7 @@ class Task:
     pixels: uint8 (N, S, S, 3); labels: int64 (N,); train, validation: positions into both.
     fingerprint: identifies spec and data; a checkpoint of another one is refused.
     top: beginnings of the names of what was not pretrained; it is never frozen and has the full rate.
+    processes: with whom this process trains; each of them has the same task.
     """
 
     model: nn.Module
@@ -37,9 +39,11 @@ class Task:
     compute: Compute
     fingerprint: str
     top: tuple[str, ...] = ("head",)
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
-        self.model = self.model.to(memory_format=torch.channels_last)
+        model = self.model.to(memory_format=torch.channels_last)
+        self.model, self.present = adapt(model, self.processes, self.compute.device)
         self.depths = depths(self.model, self.top)
         self.optimizer = make_optimizer(self.model, self.training, self.depths)
         self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "fp16")
@@ -48,8 +52,9 @@ class Task:
 
     @cached_property
     def forward(self) -> nn.Module:
-        """The network as training steps call it: compiled where that was asked for."""
-        return torch.compile(self.model) if self.training.compile else self.model  # type: ignore[return-value]
+        """The network as training steps call it: joined to the others', and compiled where that was asked for."""
+        network = joined(self.model, self.processes, self.compute.device)
+        return torch.compile(network) if self.training.compile else network  # type: ignore[return-value]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,6 +92,7 @@ class State:
     epochs_without_improvement: int = 0
     stopped_early: bool = False
     images_at_once: list[list[int]] = field(default_factory=list)  # [from which step, how many], one for each change
+    processes: list[int] = field(default_factory=list)  # how many trained, one entry for each change of it
 
 
 def steps_per_epoch(images: int, training: TrainingSpec) -> int:

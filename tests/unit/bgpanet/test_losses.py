@@ -232,6 +232,17 @@ def test_where_all_classes_are_equally_frequent_nothing_is_adjusted(make: Callab
     torch.testing.assert_close(made(logits, targets), plain)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_parts_of_a_batch_add_up_to_its_loss_by_their_amounts(name: LossName) -> None:
+    logits, targets = batch()
+    loss = build_loss(LossSpec(name=name), 10, COUNTS)
+    parts = [slice(0, 3), slice(3, 4), slice(4, 16)]
+    amounts = [loss.amount(targets[part]) for part in parts]
+    assert sum(amounts) == pytest.approx(loss.amount(targets))
+    added = sum(loss(logits[part], targets[part]) * amount for part, amount in zip(parts, amounts, strict=True))
+    torch.testing.assert_close(added / loss.amount(targets), loss(logits, targets))
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_gradients_of_all_losses_are_right_and_finite(name: str) -> None:
     logits, targets = batch()

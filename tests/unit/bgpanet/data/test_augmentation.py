@@ -73,6 +73,8 @@ def test_the_same_position_of_a_run_draws_the_same_and_any_other_does_not() -> N
 def test_an_image_is_changed_the_same_way_whoever_else_is_in_its_batch() -> None:
     spec = AugmentationSpec()
     assert torch.equal(augment(images(4), spec, 0, 0, 0)[:2], augment(images(4)[:2], spec, 0, 0, 0))
+    rows = np.array([1, 3])
+    assert torch.equal(augment(images(4), spec, 0, 0, 0)[rows], augment(images(4)[rows], spec, 0, 0, 0, rows))
 
 
 def test_flips_turn_whole_images_with_their_probability() -> None:
@@ -120,7 +122,7 @@ def test_an_image_gets_torchvisions_operations_in_the_order_that_was_drawn_for_i
         reference.adjust_saturation,
         reference.adjust_hue,
     )
-    made, drawn = augment(images(24), spec, 5, 1, 2), _draw(24, spec, 5, 1, 2)
+    made, drawn = augment(images(24), spec, 5, 1, 2), _draw(np.arange(24), spec, 5, 1, 2)
     assert len(np.unique(drawn.order, axis=0)) > 10
     for number, image in enumerate(images(24)):
         wanted = image.permute(2, 0, 1) / 255

@@ -33,6 +33,14 @@ def test_an_epoch_goes_on_where_it_was_left(first: int) -> None:
     assert rest == whole[first:]
 
 
+def test_only_the_rows_asked_for_are_read_and_all_labels() -> None:
+    order = epoch_order(np.arange(10), seed=0, epoch=0)
+    found = list(batches(PIXELS, LABELS, order, 4, rows=lambda step, size: np.arange(step, size)))
+    for step, chosen, images, labels in found:
+        assert images[:, 0, 0, 0].tolist() == chosen[step:].tolist()
+        assert labels.tolist() == LABELS[chosen].tolist()
+
+
 def test_the_order_follows_from_seed_and_epoch() -> None:
     orders = {(seed, epoch): epoch_order(np.arange(100), seed, epoch).tolist() for seed in (0, 1) for epoch in (0, 1)}
     assert len({tuple(order) for order in orders.values()}) == 4

@@ -230,6 +230,7 @@ def test_every_wrong_field_is_named_at_once(api: Api) -> None:
         {"spec": {"model": {"name": "bgpanet_micro", "weights": "/etc/passwd"}}},
         {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
         {"kind": "predict", "spec": {"model": "no-such-job"}},
+        {"spec": {"resources": {"gpus": 2}}, "dataset": "lesions"},
         {"name": "a\u0000b"},
     ],
 )
