@@ -1,7 +1,7 @@
 """What is fitted to what, and where a run stands."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from bgpanet.losses import Loss
 from bgpanet.models.layers import depths
 from bgpanet.specs import AugmentationSpec, TrainingSpec
 from bgpanet.training.ema import WeightAverage
+from bgpanet.training.history import Curves
 from bgpanet.training.optimizer import make_optimizer
 from bgpanet.training.schedule import learning_rate
 
@@ -86,6 +87,7 @@ class State:
     best_loss_weight_focal: float | None = None  # beta of the Dual-Tailed Loss
     epochs_without_improvement: int = 0
     stopped_early: bool = False
+    curves: Curves = field(default_factory=dict)  # for the report; nothing is computed from them
 
 
 def steps_per_epoch(images: int, training: TrainingSpec) -> int:
