@@ -10,6 +10,7 @@ Both functions go on from what an earlier, interrupted call left in the output f
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import PixelCache, open_pixels
 from bgpanet.data.readers import read
+from bgpanet.data.sources import describe
 from bgpanet.data.splits import Leakage, Split, leakage, make_split, subset
 from bgpanet.errors import Interrupted, InvalidInput
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
@@ -31,7 +33,11 @@ from bgpanet.inference import infer_logits, softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
 from bgpanet.models.zoo import top_of
-from bgpanet.provenance import environment, fingerprint
+from bgpanet.provenance import environment, fingerprint, written_at
+from bgpanet.report import pictures
+from bgpanet.report.gallery import GALLERY, Picture
+from bgpanet.report.pages import Material
+from bgpanet.report.publish import MODEL_CARD, PAGE, attempt, pictures_of_folds, publish_run
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
 from bgpanet.training.fit import Fitted, fit
@@ -41,6 +47,9 @@ REPORT, VALIDATION = "report.json", "validation_predictions"
 MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
     ".md": "text/markdown",
     ".tex": "text/x-tex",
     ".parquet": "application/vnd.apache.parquet",
@@ -67,6 +76,10 @@ class Workplace:
             raise Interrupted("stopped while reading images; nothing is lost")
         self.report(Progress(fraction=0.0, message=f"reading images, {done} of {total}"))
 
+    def warn(self, message: str) -> None:
+        """Tells of something that costs nothing but itself."""
+        self.report(Log(level="warning", message=message))
+
     def hand_in(self, path: Path) -> None:
         """Announces a file of the result."""
         self.report(ArtifactWritten(name=path.name, path=str(path), media_type=MEDIA_TYPES[path.suffix]))
@@ -76,7 +89,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     """Trains on one split. Returns the summary, which is also reported as `Result`.
 
     Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
-    that is reported was chosen but weights, temperature and thresholds), `model.safetensors`, `model.json`.
+    that is reported was chosen but weights, temperature and thresholds), `model.safetensors`, `model.json`, and for
+    people `report.html`, `model_card.md` and `gallery.json`.
 
     Raises:
         BGPANetError: as its kinds say.
@@ -97,13 +111,15 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
         name: softmax(infer_logits(task.model, pixels.pixels, part, spec.training.batch_size, compute))
         for name, part in {"validation": split.validation, "test": split.test}.items()
     }
-    return _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
+    draw = partial(pictures.draw, task.model, spec.model.name, pixels.pixels, split.test)
+    return _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute, draw)
 
 
 def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     """Trains every fold whose report is not there yet, one after the other, then pools. Returns the summary.
 
-    Writes `report.json`, `predictions.csv`, `predictions.parquet`; each fold's own files lie in `fold-<n>/`.
+    Writes `report.json`, `predictions.csv`, `predictions.parquet`, `report.html` and `model_card.md`; each fold's own
+    files lie in `fold-<n>/`.
     """
     folds = range(spec.split.folds)
     index = read_data(spec)
@@ -131,7 +147,13 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     }
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
     folds_told = [{"split": r["split"], "kept": r["kept"], "figures": r["figures"]} for r in reports]
-    _write(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
+    report = {
+        **summary, "kind": "cross_validate", "fold_reports": folds_told, "data": describe(index),
+        "written_at": written_at(), **provenance,
+    }  # fmt: skip
+    shown = pictures_of_folds([place.output / f"fold-{n}" for n in folds], place.warn)
+    _publish(place, Material(report, table, shown, reports))
+    _write(place, report, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -206,6 +228,7 @@ def _conclude(
     probabilities: dict[str, np.ndarray],
     identity: str,
     compute: Compute,
+    draw: Callable[[PredictionTable], list[Picture]],
 ) -> dict[str, Any]:
     state = fitted.state
     kept = {
@@ -249,7 +272,14 @@ def _conclude(
         "fingerprint": identity,
         "spec": _meaning(spec),
         "dataset_digest": index.digest,
+        "data": describe(index),
+        "class_counts": {
+            name: np.bincount(index.labels[part], minlength=len(index.classes)).tolist()
+            for name, part in vars(split).items()
+        },
+        "curves": state.curves,
         "environment": {**environment(), **compute.describe()},
+        "written_at": written_at(),
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
     }
@@ -257,7 +287,10 @@ def _conclude(
     validation.write(place.output / f"{VALIDATION}.csv", place.output / f"{VALIDATION}.parquet")
     place.hand_in(place.output / f"{VALIDATION}.parquet")
     table = PredictionTable.of(index, split.test, probabilities["test"], fold=spec.split.fold)
-    _write(place, {**summary, **details}, table)
+    report = {**summary, **details}
+    shown = attempt(lambda: draw(table), "the report has no pictures", place.warn)
+    _publish(place, Material(report, table, shown or []))
+    _write(place, report, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -277,6 +310,12 @@ def _describe(spec: TrainSpec, index: Index, split: Split) -> dict[str, Any]:
         "groups": {name: len(set(index.groups[part])) for name, part in parts.items()},
         "group_unit": index.group_unit,
     }
+
+
+def _publish(place: Workplace, material: Material) -> None:
+    """What people read; see `bgpanet.report.publish` for what happens where it cannot be made."""
+    for path in publish_run(material, place.output, place.warn):
+        place.hand_in(path)
 
 
 def _write(place: Workplace, report: dict[str, Any], table: PredictionTable) -> None:
@@ -302,6 +341,9 @@ def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
     summary = {name: report[name] for name in SUMMARY}
     for name in (WEIGHTS, CARD, f"{VALIDATION}.parquet", "predictions.csv", "predictions.parquet", REPORT):
         place.hand_in(place.output / name)
+    for name in (GALLERY, PAGE, MODEL_CARD):
+        if (place.output / name).is_file():  # an older version made none
+            place.hand_in(place.output / name)
     place.report(Result(summary=summary))
     return summary
 

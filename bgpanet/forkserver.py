@@ -31,8 +31,12 @@ PR_SET_PDEATHSIG = 1
 
 def serve(channel: socket.socket) -> None:
     """Serves until the peer closes its end."""
+    # For the children; the first two make pages, and take seconds to import.
+    import matplotlib.backends.backend_svg  # noqa: F401
+    import pytorch_grad_cam  # noqa: F401
+
     import bgpanet.prediction
-    import bgpanet.study  # noqa: F401 - imported for the children
+    import bgpanet.study  # noqa: F401
 
     gc.freeze()  # what is imported stays shared with the children
     wake_read, wake_write = os.pipe()

@@ -7,6 +7,8 @@ scheme. The same figure gives the same bytes.
 import io
 import re
 import warnings
+from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -17,7 +19,7 @@ VARIABLES = {INK: "text", MUTED: "muted", LINE: "line"} | {hex: f"series-{n}" fo
 STYLES = ("-", "--", ":")
 LONGEST = 26  # characters of a name in a figure; it stands in full in the tables
 
-STYLE = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": LINE,
     "axes.facecolor": "none",
@@ -53,7 +55,7 @@ STYLE = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def style() -> "mpl.RcParams | object":
+def style() -> AbstractContextManager[None]:
     """The context in which figures are made and written."""
     return mpl.rc_context(STYLE)
 
@@ -100,7 +102,7 @@ def png_file(figure: Figure) -> bytes:
     return _written(figure, "png", facecolor="white", dpi=160)
 
 
-def _written(figure: Figure, kind: str, **options: object) -> bytes:
+def _written(figure: Figure, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     metadata = NO_METADATA if kind == "svg" else {"Software": None}
     with warnings.catch_warnings():

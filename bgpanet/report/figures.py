@@ -94,7 +94,11 @@ def ranking(truth: IntArray, probabilities: FloatArray, figures: Sequence[Mappin
         hits, alarms = _cumulated(positive, probabilities[:, k])
         recall, false_rate = hits / positive.sum(), alarms / (~positive).sum()
         roc.plot(*_thinned(np.append(0, false_rate), np.append(0, recall)), **look)
-        pr.plot(*_thinned(recall, hits / (hits + alarms)), drawstyle="steps-pre", **look)
+        # Only where an image of the class is found: the area under these steps is the average precision.
+        found = np.diff(hits, prepend=0) > 0
+        precision = (hits / (hits + alarms))[found]
+        pr.plot(*_thinned(np.append(0, recall[found]), np.append(precision[0], precision)),
+                drawstyle="steps-pre", **look)  # fmt: skip
     roc.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
     pr.set(title="Precision and recall", xlabel="recall (sensitivity)", ylabel="precision")
@@ -141,7 +145,7 @@ def reliability(calibration: Mapping[str, Any]) -> Figure:
         )
         width = rows[0]["high"] - rows[0]["low"]
         lower.bar([row["low"] + width * (0.3 + 0.4 * number) for row in rows], shares, width=width * 0.36, **look)
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share predicted right")
+    upper.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="share predicted right")
     lower.set(xlabel="top probability", ylabel="images")
     lower.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     lower.grid(axis="x", color=LINE)

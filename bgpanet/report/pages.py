@@ -5,6 +5,7 @@ A run is worth more than its picture: a figure that cannot be drawn is told on t
 images, folds without pictures) is left out or said, never an error.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +88,18 @@ def study_page(report: Mapping[str, Any], table: Sequence[Sequence[str]]) -> Pag
     if report.get("tests"):
         drawings["differences"] = _drawn("differences", lambda: forest.differences(report))
     problems = tuple(f"{name}: {drawn.problem}" for name, drawn in drawings.items() if drawn.problem)
-    html = _html().get_template("study.html").render(
-        report=report,
-        table=table,
-        settings=settings(report.get("spec") or {}),
-        drawings=drawings,
-        problems=problems,
-        kinds=KINDS,
-        labels=WHOLE,
+    html = (
+        _html()
+        .get_template("study.html")
+        .render(
+            report=report,
+            table=table,
+            settings=settings(report.get("spec") or {}),
+            drawings=drawings,
+            problems=problems,
+            kinds=KINDS,
+            labels=WHOLE,
+        )
     )
     return Page(html, problems)
 
@@ -142,7 +147,7 @@ def _confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[
                 for k, count in enumerate(row)
             ],
         }
-        for at, (name, row) in enumerate(zip(classes, matrix, strict=True))
+        for at, (name, row) in enumerate(zip(classes, matrix, strict=False))
     ]
 
 
@@ -163,8 +168,11 @@ def _curves(material: Material) -> Figure | None:
     report = material.report
     runs = {f"fold {n}": fold for n, fold in enumerate(material.folds)} or {"training": report}
     known = {name: run for name, run in runs.items() if run.get("curves")}
-    kept = {name if material.folds else f"epoch {run['kept']['epoch']}": run["kept"]["step"]
-            for name, run in known.items()}  # fmt: skip
+    kept = {
+        name if material.folds else f"epoch {run['kept']['epoch']}": run["kept"]["step"]
+        for name, run in known.items()
+        if run.get("kept")
+    }
     chance = 1 / max(1, len(report.get("classes") or ()))
     return figures.curves({name: run["curves"] for name, run in known.items()}, kept, chance) if known else None
 
@@ -199,7 +207,7 @@ def _p_value(value: object) -> str:
 
 def _plain(value: object) -> str:
     """A name as Markdown text: nothing of it is markup, and it stays in its line."""
-    return " ".join(str(value).translate(_MARKDOWN).split()) if not isinstance(value, ChainableUndefined) else ""
+    return re.sub(r"\s+", " ", str(value).translate(_MARKDOWN))
 
 
 FILTERS: dict[str, Callable[..., str]] = {
@@ -214,18 +222,20 @@ FILTERS: dict[str, Callable[..., str]] = {
 
 
 def _html() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    made.filters.update(FILTERS)
-    return made
+    return _environment(autoescape=True)
 
 
 def _markdown() -> Environment:
-    made = Environment(  # noqa: S701 - Markdown; `finalize` escapes whatever is put in
-        loader=FileSystemLoader(TEMPLATES), autoescape=False, undefined=ChainableUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_plain,
-    )  # fmt: skip
+    return _environment(finalize=_plain)  # it escapes whatever is put in
+
+
+def _environment(**options: Any) -> Environment:
+    made = Environment(  # noqa: S701 - see the two callers
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
     made.filters.update(FILTERS)
     return made

@@ -37,7 +37,7 @@ def draw(
         part = rows[start : start + BATCH]
         images = np.ascontiguousarray(pixels[positions[part]])
         batch = normalise(torch.from_numpy(images).to(device))
-        maps = grad_cam(model, name, batch, torch.from_numpy(predicted[part]).to(device))
+        maps = grad_cam(model, name, batch, predicted[part].tolist())
         for row, image, heat in zip(part, images, maps, strict=True):
             answer = found[row]
             assert answer is not None  # noqa: S101 - it was chosen among those that are known

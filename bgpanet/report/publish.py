@@ -37,9 +37,7 @@ def publish_run(material: Material, folder: Path, warn: Warn) -> list[Path]:
     return made
 
 
-def publish_study(
-    report: Mapping[str, Any], table: Sequence[Sequence[str]], folder: Path, warn: Warn
-) -> list[Path]:
+def publish_study(report: Mapping[str, Any], table: Sequence[Sequence[str]], folder: Path, warn: Warn) -> list[Path]:
     """Writes a study's page and its figures as files. Returns the files."""
     made: list[Path] = []
     drawings: dict[str, Callable[[Mapping[str, Any]], Figure]] = {"variants": forest.variants}
