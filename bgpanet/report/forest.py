@@ -19,7 +19,7 @@ ROW = 0.26  # inches
 
 
 def variants(summary: Mapping[str, Any]) -> Figure:
-    """Mean over folds of each variant, its 95 % interval as a line, the folds as dots; dashed, where it is told, the
+    """Mean over folds of each variant, its 95 % interval as a line, the folds as dots below; dashed, where told, the
     constant predictor."""
     rows = summary["variants"]
     figure, axes = _panels([row["variant"] for row in rows], summary["reference"])
@@ -28,7 +28,8 @@ def variants(summary: Mapping[str, Any]) -> Figure:
         found = [row["figures"][name] for row in rows]
         _intervals(at, [row["mean"] for row in found], [row["interval"] for row in found])
         for height, row in enumerate(found):
-            at.scatter(row["folds"], [height] * len(row["folds"]), s=9, color=colour(0), alpha=0.4, linewidths=0)
+            below = [height + 0.24] * len(row["folds"])
+            at.scatter(row["folds"], below, s=7, color=colour(0), alpha=0.5, linewidths=0)
         if name in constant:
             at.axvline(constant[name], color=MUTED, linewidth=1, linestyle="--")
     return figure
@@ -56,6 +57,7 @@ def _panels(names: Sequence[str], reference: str | None) -> tuple[Figure, list[A
         at.set_ylim(len(names) - 0.4, -0.6)
         at.tick_params(axis="y", length=0, labelsize=9)
         at.grid(axis="y", visible=False)
+        at.locator_params(axis="x", nbins=6)
     longest = max(len(label.get_text()) for label in axes[0].get_yticklabels())
     figure.subplots_adjust(left=min(0.35, 0.02 + 0.0095 * longest), right=0.985, wspace=0.06,
                            top=1 - 0.28 / figure.get_figheight(), bottom=0.3 / figure.get_figheight(),
