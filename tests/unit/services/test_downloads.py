@@ -42,6 +42,6 @@ def test_anything_else_is_saved_or_comes_from_the_store(tmp_path: Path, name: st
     with Flask(__name__).test_request_context():
         answer = artifact_response(elsewhere, stored(elsewhere, name, media_type, tmp_path))
         assert (answer.status_code, answer.location) == (302, f"https://store.example/jobs/{name}")
-        with artifact_response(folder, stored(folder, name, media_type, tmp_path)) as answer:
-            assert answer.headers["Content-Disposition"].startswith("attachment")
-            assert "sandbox" in answer.headers["Content-Security-Policy"]
+        with artifact_response(folder, stored(folder, name, media_type, tmp_path)) as saved:
+            assert saved.headers["Content-Disposition"].startswith("attachment")
+            assert "sandbox" in saved.headers["Content-Security-Policy"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from bgpanet.report import figures, forest
 from bgpanet.report.drawing import LONGEST, inline_svg, png_file, short, style, svg_file
@@ -53,9 +54,9 @@ def test_curves_share_one_axis_and_mark_what_was_kept() -> None:
     assert drawn["training, mean of the epoch"].T.tolist() == curves()["train_loss_of_epoch"]
     assert lines(weights)["focal"].T.tolist() == curves()["loss_weight_focal"]
     assert lines(rate)["learning rate"].T.tolist() == curves()["learning_rate"]
-    upright = [line.get_xdata() for at in figure.axes for line in at.get_lines() if list(line.get_ydata()) == [0, 1]]
-    assert [list(x) for x in upright] == [[30, 30]] * 4
-    assert [1 / 3, 1 / 3] in [list(np.asarray(line.get_ydata())) for line in accuracy.get_lines()]
+    straight = [np.asarray(line.get_xydata()).tolist() for at in figure.axes for line in at.get_lines()]
+    assert straight.count([[30, 0], [30, 1]]) == 4
+    assert [[0, 1 / 3], [1, 1 / 3]] in [np.asarray(line.get_xydata()).tolist() for line in accuracy.get_lines()]
 
 
 def test_a_loss_without_weights_has_no_panel_for_them() -> None:
@@ -95,9 +96,13 @@ def test_a_forest_plot_has_a_row_for_each_variant_and_the_constant_predictor() -
         apart = forest.differences(summary())
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["Swin (reference)", "BGPANet"]
-    constant = {at.get_title(loc="left"): [line.get_xdata()[0] for line in at.get_lines()] for at in figure.axes}
+    constant = {
+        at.get_title(loc="left"): [np.asarray(line.get_xydata())[0, 0] for line in at.get_lines()] for at in figure.axes
+    }
     assert constant == {"Balanced accuracy": [0.14], "Macro F1": [], "Accuracy": [0.67], "AUROC, macro": []}
-    (line,) = apart.axes[0].collections[0].get_segments()
+    lines_of = apart.axes[0].collections[0]
+    assert isinstance(lines_of, LineCollection)
+    (line,) = lines_of.get_segments()
     assert np.asarray(line).tolist() == [[-0.02, 0], [0.12, 0]]
 
 
