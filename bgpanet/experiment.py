@@ -10,6 +10,7 @@ Both functions go on from what an earlier, interrupted call left in the output f
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import PixelCache, open_pixels
 from bgpanet.data.readers import read
+from bgpanet.data.sources import describe
 from bgpanet.data.splits import Leakage, Split, leakage, lock, make_split, subset
 from bgpanet.errors import Interrupted, InvalidInput
 from bgpanet.evaluation.calibration import fit_temperature
@@ -34,7 +36,11 @@ from bgpanet.inference import softmax
 from bgpanet.losses import build_loss
 from bgpanet.models import build_model
 from bgpanet.models.zoo import check_weights, top_of
-from bgpanet.provenance import environment, fingerprint
+from bgpanet.provenance import environment, fingerprint, written_at
+from bgpanet.report import pictures
+from bgpanet.report.gallery import GALLERY, Picture
+from bgpanet.report.pages import Material
+from bgpanet.report.publish import MODEL_CARD, PAGE, attempt, pictures_of_folds, publish_run
 from bgpanet.specs import CrossValidateSpec, DataSpec, RunSpec, TrainSpec
 from bgpanet.training.checkpoints import saved_compute
 from bgpanet.training.distributed import ALONE, Processes, infer_together
@@ -45,10 +51,12 @@ REPORT, VALIDATION, SPLIT = "report.json", "validation_predictions", "split.json
 MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
     ".md": "text/markdown",
     ".tex": "text/x-tex",
     ".parquet": "application/vnd.apache.parquet",
-    ".png": "image/png",
     ".safetensors": "application/octet-stream",
 }
 
@@ -75,6 +83,10 @@ class Workplace:
             raise Interrupted("stopped while reading images; nothing is lost")
         self.report(Progress(fraction=0.0, message=f"reading images, {done} of {total}"))
 
+    def warn(self, message: str) -> None:
+        """Tells of something that costs nothing but itself."""
+        self.report(Log(level="warning", message=message))
+
     def hand_in(self, path: Path) -> None:
         """Announces a file of the result."""
         self.report(ArtifactWritten(name=path.name, path=str(path), media_type=MEDIA_TYPES[path.suffix]))
@@ -85,7 +97,7 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
 
     Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
     that is reported was chosen but weights, temperature and thresholds), `split.json` (which image was in which part),
-    `model.safetensors`, `model.json`.
+    `model.safetensors`, `model.json`, and for people `report.html`, `model_card.md` and `gallery.json`.
 
     Raises:
         BGPANetError: as its kinds say.
@@ -114,7 +126,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
     }
     summary = {}
     if place.processes.leads:
-        summary = _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute)
+        draw = partial(pictures.draw, task.model, spec.model.name, pixels.pixels, split.test)
+        summary = _conclude(spec, place, index, pixels, split, fitted, probabilities, identity, compute, draw)
     place.processes.wait()
     return summary
 
@@ -122,7 +135,8 @@ def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
 def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     """Trains every fold whose report is not there yet, one after the other, then pools. Returns the summary.
 
-    Writes `report.json`, `predictions.csv`, `predictions.parquet`; each fold's own files lie in `fold-<n>/`.
+    Writes `report.json`, `predictions.csv`, `predictions.parquet`, `report.html` and `model_card.md`; each fold's own
+    files lie in `fold-<n>/`.
     """
     folds = range(spec.split.folds)
     index = read_data(spec)
@@ -153,7 +167,13 @@ def cross_validate(spec: CrossValidateSpec, place: Workplace) -> dict[str, Any]:
     provenance = {"spec": spec.model_dump(mode="json", exclude={"data"}), "environment": environment()}
     told = ("split", "kept", "images_at_once", "figures")
     folds_told = [{name: report.get(name) for name in told} for report in reports]
-    write_results(place, {**summary, "kind": "cross_validate", "fold_reports": folds_told, **provenance}, table)
+    report = {
+        **summary, "kind": "cross_validate", "fold_reports": folds_told, "data": describe(index),
+        "written_at": written_at(), **provenance,
+    }  # fmt: skip
+    shown = pictures_of_folds([place.output / f"fold-{n}" for n in folds], place.warn)
+    _publish(place, Material(report, table, shown, reports))
+    write_results(place, report, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -245,6 +265,7 @@ def _conclude(
     probabilities: dict[str, np.ndarray],
     identity: str,
     compute: Compute,
+    draw: Callable[[PredictionTable], list[Picture]],
 ) -> dict[str, Any]:
     state = fitted.state
     kept = {
@@ -293,9 +314,16 @@ def _conclude(
         "fingerprint": identity,
         "spec": _meaning(spec),
         "dataset_digest": index.digest,
+        "data": describe(index),
+        "class_counts": {
+            name: np.bincount(index.labels[part], minlength=len(index.classes)).tolist()
+            for name, part in vars(split).items()
+        },
+        "curves": state.curves,
         "environment": {**environment(), **compute.describe()},
         "images_at_once": [{"from_step": step, "images": images} for step, images in state.images_at_once],
         "processes": state.processes,
+        "written_at": written_at(),
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},
     }
@@ -303,7 +331,10 @@ def _conclude(
     validation.write(place.output / f"{VALIDATION}.csv", place.output / f"{VALIDATION}.parquet")
     place.hand_in(place.output / f"{VALIDATION}.parquet")
     table = PredictionTable.of(index, split.test, probabilities["test"], fold=spec.split.fold)
-    write_results(place, {**summary, **details}, table)
+    report = {**summary, **details}
+    shown = attempt(lambda: draw(table), "the report has no pictures", place.warn)
+    _publish(place, Material(report, table, shown or []))
+    write_results(place, report, table)
     place.report(Result(summary=summary))
     return summary
 
@@ -337,6 +368,12 @@ def _write_split(output: Path, index: Index, split: Split) -> Path:
     return path
 
 
+def _publish(place: Workplace, material: Material) -> None:
+    """What people read; see `bgpanet.report.publish` for what happens where it cannot be made."""
+    for path in publish_run(material, place.output, place.warn):
+        place.hand_in(path)
+
+
 def write_results(place: Workplace, report: dict[str, Any], table: PredictionTable) -> None:
     """The report last: where it stands, the run is done."""
     place.output.mkdir(parents=True, exist_ok=True)
@@ -360,6 +397,9 @@ def _finished(place: Workplace, identity: str) -> dict[str, Any] | None:
     summary = {name: report[name] for name in SUMMARY}
     for name in (SPLIT, WEIGHTS, CARD, f"{VALIDATION}.parquet", "predictions.csv", "predictions.parquet", REPORT):
         place.hand_in(place.output / name)
+    for name in (GALLERY, PAGE, MODEL_CARD):
+        if (place.output / name).is_file():  # an older version made none
+            place.hand_in(place.output / name)
     place.report(Result(summary=summary))
     return summary
 

@@ -29,9 +29,12 @@ from bgpanet.runner import FAILED, Run, end_with, execute
 
 def serve(channel: socket.socket) -> None:
     """Serves until the peer closes its end."""
+    # For the children; the first two make pages, and take seconds to import.
+    import pytorch_grad_cam  # noqa: F401
+
     import bgpanet.explain
     import bgpanet.prediction
-    import bgpanet.study  # noqa: F401 - imported for the children
+    import bgpanet.study  # noqa: F401
 
     gc.freeze()  # what is imported stays shared with the children
     wake_read, wake_write = os.pipe()

@@ -5,11 +5,12 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import bgpanet
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "scikit-learn", "scipy")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "scikit-learn", "scipy", "grad-cam", "matplotlib")
 
 
 def environment() -> dict[str, Any]:
@@ -22,6 +23,11 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def written_at() -> str:
+    """Now: `2026-03-01 14:05 UTC`."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

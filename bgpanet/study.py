@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from bgpanet.data.index import Index
+from bgpanet.data.sources import describe
 from bgpanet.errors import BGPANetError, Interrupted
 from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws, read_fold
 from bgpanet.events import Log, Result
 from bgpanet.experiment import REPORT, Workplace, is_done, part_of, read_data, train
 from bgpanet.models.zoo import check_weights
-from bgpanet.provenance import environment
+from bgpanet.provenance import environment, written_at
+from bgpanet.report.publish import publish_study
 from bgpanet.specs import Cell, StudySpec
 
 FAILED = "failed.json"
@@ -34,8 +37,9 @@ LABELS = {
 def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
     """Returns the summary, which is also reported as `Result`; each cell's own files lie in `cell-<n>/`.
 
-    Writes `table.md`, `table.csv`, `table.tex`, `tests.csv` and `report.json`. A service puts the cells there itself,
-    and `failed.json` with `reason` and `error` where one failed.
+    Writes `table.md`, `table.csv`, `table.tex`, `tests.csv`, figures (`variants` and `differences`, as SVG and PNG),
+    `report.html` and `report.json`. A service puts the cells there itself, and `failed.json` with `reason` and `error`
+    where one failed.
 
     Raises:
         Interrupted: asked to stop. BGPANetError: not one variant is complete.
@@ -65,7 +69,7 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
         return {}
     summary = _summary(spec, place.output, cells, failures)
     summary["synthetic"] = index.synthetic
-    _write(place, spec, summary)
+    _write(place, spec, index, summary)
     place.report(Result(summary=summary))
     return summary
 
@@ -98,6 +102,7 @@ def _summary(spec: StudySpec, output: Path, cells: Sequence[Cell], failures: Map
         "folds": spec.split.folds,
         "seeds": list(spec.seeds),
         "leakage": _leakage([report for name in complete for report in reports[name]]),
+        "constant_predictor": _constant(reports[complete[0]]),
         "classes": reports[complete[0]][0]["classes"],
     }
 
@@ -135,23 +140,37 @@ def _leakage(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return dict(worst)
 
 
+def _constant(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What always answering the commonest class reaches, mean over folds; the same for all variants."""
+    found = [report["figures"]["constant_predictor"] for report in reports]
+    means = {name: float(np.mean([one[name] for one in found])) for name in ("accuracy", "balanced_accuracy")}
+    return {"class": found[0]["class"], **means}
+
+
 # ── Tables ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _write(place: Workplace, spec: StudySpec, summary: Mapping[str, Any]) -> None:
+def _write(place: Workplace, spec: StudySpec, index: Index, summary: Mapping[str, Any]) -> None:
     """The report last: where it stands, the study is done."""
     rows = table_rows(summary)
+    report = {
+        **summary,
+        "kind": "study",
+        "spec": spec.model_dump(mode="json", exclude={"data"}),
+        "data": describe(index),
+        "environment": environment(),
+        "written_at": written_at(),
+    }
     texts = {
         "table.md": markdown(rows),
         "table.csv": _csv(rows),
         "table.tex": latex(rows),
         "tests.csv": _csv([[*TEST_COLUMNS], *[[str(row[c]) for c in TEST_COLUMNS] for row in summary["tests"]]]),
-        REPORT: json.dumps(
-            {**summary, "kind": "study", "spec": spec.model_dump(mode="json", exclude={"data"}),
-             "environment": environment()}, indent=2,
-        ),
-    }  # fmt: skip
+    }
     place.output.mkdir(parents=True, exist_ok=True)
+    for path in publish_study(report, rows, place.output, place.warn):
+        place.hand_in(path)
+    texts[REPORT] = json.dumps(report, indent=2)
     for name, text in texts.items():
         partial = place.output / f".{name}"
         partial.write_text(text, encoding="utf-8")

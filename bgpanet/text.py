@@ -1,7 +1,40 @@
 """Figures and times as a person reads them."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+MISSING = "\N{EN DASH}"
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a figure is there and finite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def figure(value: object, bounds: object = None) -> str:
+    """A figure with its 95 % interval, if there is one: `0.412 (0.371–0.455)`."""  # noqa: RUF002
+    if not is_number(value):
+        return MISSING
+    if isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(is_number(end) for end in bounds):
+        return f"{value:.3f} ({bounds[0]:.3f}\N{EN DASH}{bounds[1]:.3f})"
+    return f"{value:.3f}"
+
+
+def spread(figures: object) -> str:
+    """A mean with its standard deviation: `0.412 ± 0.031`."""
+    mean, sd = (figures.get("mean"), figures.get("sd")) if isinstance(figures, dict) else (None, None)
+    return f"{figure(mean)} ± {sd:.3f}" if is_number(sd) else figure(mean)
+
+
+def share(fraction: object) -> str:
+    """`38.7 %`."""
+    return f"{100 * fraction:.1f} %" if is_number(fraction) else MISSING
+
+
+def count(number: object) -> str:
+    """`10,015`."""
+    return f"{number:,}" if is_number(number) else MISSING
 
 
 def duration(seconds: float) -> str:

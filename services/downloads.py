@@ -1,4 +1,9 @@
-"""Artifacts over HTTP: a redirect to a presigned address, or the bytes with ranges and conditional requests."""
+"""Artifacts over HTTP: a redirect to a presigned address, or the bytes with ranges and conditional requests.
+
+A run's page is shown in the browser, everything else is saved. What it shows came from a run, and names in it from
+users, so it is served without any rights: in a sandbox with an origin of its own, without scripts, without a word to
+any host, ours included. A store cannot be told to say so, so pages always come from here.
+"""
 
 from flask import Response, redirect, send_file
 
@@ -6,10 +11,14 @@ from services.artifacts import ArtifactStore
 from services.errors import ArtifactMissing
 from services.tables import Artifact
 
+PAGE = "text/html"
+RIGHTS = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
 
 def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
     """The answer to a request for an artifact. Raises StorageError."""
-    address = store.address(artifact.key, artifact.name)
+    is_page = artifact.media_type == PAGE
+    address = None if is_page else store.address(artifact.key, artifact.name)
     if address is not None:
         response = redirect(address, code=302)
         assert isinstance(response, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
@@ -17,11 +26,14 @@ def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
     path = store.local_path(artifact.key)  # a file has a length, which ranges need
     if path is not None and not path.is_file():
         raise ArtifactMissing(f"the store has no {artifact.key}")
-    return send_file(
+    response = send_file(
         path or store.open(artifact.key),
         mimetype=artifact.media_type,
-        as_attachment=True,
+        as_attachment=not is_page,
         download_name=artifact.name,
         etag=artifact.sha256,
         conditional=True,
     )
+    response.headers["Content-Security-Policy"] = RIGHTS
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -43,7 +43,8 @@ def subgroup_figures(
     resamples: int = 1000,
 ) -> dict[str, list[dict[str, Any]]]:
     """For each division its parts, the largest first: `part`, `images`, `groups`, `classes` that occur, accuracy,
-    balanced accuracy (over the classes that occur) and macro F1 with `intervals` over groups, {} for a single group.
+    balanced accuracy (over the classes that occur) and macro F1 with `intervals` over groups, {} for a single group;
+    `constant_accuracy`: of always answering the part's commonest class.
 
     A division that no image tells of is left out. Small parts have wide intervals; they are there to be read.
 
@@ -80,4 +81,5 @@ def _figures(
         "classes": len(set(truth.tolist())),
         **{name: float(macro[name]) for name in FIGURES},
         "intervals": {name: intervals[name] for name in FIGURES if name in intervals},
+        "constant_accuracy": float(np.bincount(truth).max() / len(truth)),
     }

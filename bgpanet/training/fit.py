@@ -21,6 +21,7 @@ from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.events import Metrics, Progress, Report
 from bgpanet.inference import cross_entropy, softmax
 from bgpanet.training.distributed import infer_together
+from bgpanet.training.history import is_kept, remember
 from bgpanet.training.resume import restore, write_checkpoint
 from bgpanet.training.step import rows_needed, train_step
 from bgpanet.training.task import State, Task
@@ -124,7 +125,10 @@ def _end_epoch(task: Task, state: State, best: dict[str, torch.Tensor], report: 
         state.epochs_without_improvement = 0
     state.stopped_early = state.epochs_without_improvement >= task.training.patience
     epoch_loss = state.loss_sum / state.images_seen
-    report(Metrics(step=state.step, epoch=state.epoch, values={**figures, "train_loss_of_epoch": epoch_loss}))
+    figures["train_loss_of_epoch"] = epoch_loss
+    report(Metrics(step=state.step, epoch=state.epoch, values=figures))
+    if is_kept(state.epoch, task.training.epochs):
+        remember(state.curves, state.step, figures)
     state.step_of_epoch, state.loss_sum, state.images_seen = 0, 0.0, 0
     return best
 
@@ -158,9 +162,13 @@ class _Clock:
 
 def _say_step(task: Task, state: State, loss: float, report: Report, clock: _Clock) -> None:
     step, total = state.step, task.total_steps
-    if step % (total // MAX_POINTS + 1) == 0 or step == total:
+    is_said = step % (total // MAX_POINTS + 1) == 0 or step == total
+    if is_said or is_kept(step, total):
         values = {"train_loss": loss, "learning_rate": task.rate(step - 1), **task.loss.curves()}
-        report(Metrics(step=step, epoch=state.epoch, values=values))
+        if is_said:
+            report(Metrics(step=step, epoch=state.epoch, values=values))
+        if is_kept(step, total):
+            remember(state.curves, step, values)
     if clock.progress_due() or step == total:
         report(
             Progress(

@@ -14,6 +14,7 @@ from bgpanet.models.layers import depths
 from bgpanet.specs import AugmentationSpec, TrainingSpec
 from bgpanet.training.distributed import ALONE, Processes, adapt, joined
 from bgpanet.training.ema import WeightAverage
+from bgpanet.training.history import Curves
 from bgpanet.training.optimizer import make_optimizer
 from bgpanet.training.schedule import learning_rate
 
@@ -93,6 +94,7 @@ class State:
     stopped_early: bool = False
     images_at_once: list[list[int]] = field(default_factory=list)  # [from which step, how many], one for each change
     processes: list[int] = field(default_factory=list)  # how many trained, one entry for each change of it
+    curves: Curves = field(default_factory=dict)  # for the report; nothing is computed from them
 
 
 def steps_per_epoch(images: int, training: TrainingSpec) -> int:

@@ -4,12 +4,17 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 from bgpanet import text
+from bgpanet.text import MISSING
+from bgpanet.text import count as count
+from bgpanet.text import figure as figure
+from bgpanet.text import is_number as is_number
+from bgpanet.text import share as share
+from bgpanet.text import spread as spread
 from services.fleet import Weights
 
-MISSING = "\N{EN DASH}"
 REASONS = {
     "invalid_input": "What was asked for, or the data, is wrong. Correct it and submit again.",
     "out_of_memory": "The device ran out of memory. Use smaller batches, smaller images or a smaller model.",
@@ -22,39 +27,9 @@ REASONS = {
 }
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a figure is there and finite."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def figure(value: object, bounds: object = None) -> str:
-    """A figure with its 95 % interval, if there is one: `0.412 (0.371–0.455)`."""  # noqa: RUF002
-    if not is_number(value):
-        return MISSING
-    if isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(is_number(end) for end in bounds):
-        return f"{value:.3f} ({bounds[0]:.3f}\N{EN DASH}{bounds[1]:.3f})"
-    return f"{value:.3f}"
-
-
-def spread(figures: object) -> str:
-    """A mean with its standard deviation: `0.412 ± 0.031`."""
-    mean, sd = (figures.get("mean"), figures.get("sd")) if isinstance(figures, dict) else (None, None)
-    return f"{figure(mean)} ± {sd:.3f}" if is_number(sd) else figure(mean)
-
-
 def percent(fraction: object) -> str:
     """Whole percents, rounded down: 100 % is said only of what is done."""
     return f"{math.floor(100 * min(max(fraction, 0), 1) + 1e-9)} %" if is_number(fraction) else MISSING
-
-
-def share(fraction: object) -> str:
-    """`38.7 %`."""
-    return f"{100 * fraction:.1f} %" if is_number(fraction) else MISSING
-
-
-def count(number: object) -> str:
-    """`10,015`."""
-    return f"{number:,}" if is_number(number) else MISSING
 
 
 def size(number: object) -> str:

@@ -92,16 +92,21 @@ class Workbench:
         with self.context.database.read() as session:
             child = session.execute(select(Job.state, Job.reason, Job.error).where(Job.id == job_id)).one()
         if child.state == "succeeded":
-            self._artifacts(job_id, ("report.json", "predictions.parquet"), folder)
+            # Folds of older versions left no pictures, and a study shows none.
+            wanted = ("gallery.json",) if self.claim.kind == "cross_validate" else ()
+            self._artifacts(job_id, ("report.json", "predictions.parquet"), folder, wanted)
             return
         folder.mkdir(parents=True, exist_ok=True)
         why = {"reason": child.reason or child.state, "error": child.error or "it was not run to its end"}
         (folder / "failed.json").write_text(json.dumps(why), encoding="utf-8")
 
-    def _artifacts(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
+    def _artifacts(self, job_id: str, names: tuple[str, ...], folder: Path, wanted: tuple[str, ...] = ()) -> None:
+        """Fetches `names`, and of those `wanted` what there is. Raises ArtifactMissing, StorageError."""
         folder.mkdir(parents=True, exist_ok=True)
         with self.context.database.read() as session:
-            rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_(names))).all()
+            rows = session.scalars(
+                select(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_((*names, *wanted)))
+            ).all()
         if missing := set(names) - {row.name for row in rows}:
             raise ArtifactMissing(f"job {job_id} has no {', '.join(sorted(missing))}")
         for row in rows:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from bgpanet.compute import Compute
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import open_pixels
 from bgpanet.data.readers.ham10000 import METADATA
-from bgpanet.errors import Interrupted, InvalidInput
+from bgpanet.errors import Interrupted, InvalidInput, OutOfMemory
 from bgpanet.evaluation.calibration import fit_temperature, scaled
 from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.operating import frozen_thresholds
 from bgpanet.evaluation.predictions import PredictionTable
-from bgpanet.events import ArtifactWritten, Event, Progress, Result
+from bgpanet.events import ArtifactWritten, Event, Log, Progress, Result
 from bgpanet.experiment import Workplace, cross_validate, train
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.prediction import predict
+from bgpanet.report import pictures
+from bgpanet.report.gallery import read_gallery
 from bgpanet.specs import CrossValidateSpec, PredictSpec, TrainSpec, parse_spec
 
 FILES = [
-    "model.json", "model.safetensors", "predictions.csv", "predictions.parquet", "report.json", "split.json",
-    "validation_predictions.parquet",
+    "gallery.json", "model.json", "model.safetensors", "model_card.md", "predictions.csv", "predictions.parquet",
+    "report.html", "report.json", "split.json", "validation_predictions.parquet",
 ]  # fmt: skip
 
 
@@ -87,6 +90,11 @@ def files(folder: Path) -> dict[str, str]:
     """Digests of what a run is judged by. A report names its host, so it is compared by its summary."""
     names = ["model.json", "model.safetensors", "predictions.csv", "predictions.parquet"]
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def drawn(folder: Path) -> list[str]:
+    """The figures of the page of a run."""
+    return re.findall(r"<svg .*?</svg>", (folder / "report.html").read_text(), flags=re.DOTALL)
 
 
 # ── Training ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,6 +164,41 @@ def test_the_report_says_with_what_it_was_made(trained: tuple[Path, dict[str, An
     assert report["kept"]["epoch"] in (1, 2)
 
 
+def test_the_page_shows_the_run_and_the_pictures_of_its_test_part(
+    trained: tuple[Path, dict[str, Any], Place], index: Index
+) -> None:
+    output, summary, _ = trained
+    curves = json.loads((output / "report.json").read_text())["curves"]
+    assert curves["train_loss"][0] == list(range(1, len(curves["learning_rate"][1]) + 1))
+    assert len(curves["validation_loss"][1]) == 2
+    assert len(drawn(output)) == 3
+    page = (output / "report.html").read_text()
+    assert f"{summary['figures']['balanced_accuracy']:.3f}" in page
+    assert index.digest in page
+    tested = PredictionTable.read(output / "predictions.parquet").image_ids
+    shown = read_gallery(output)
+    assert {picture.image_id for picture in shown} <= set(tested)
+    assert all(picture.overlay for picture in shown)
+    assert "drawn by program" in (output / "model_card.md").read_text()
+
+
+def test_pictures_that_can_not_be_made_cost_no_training(
+    lesions: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OutOfMemory("8 images at once do not fit the device's memory")
+
+    monkeypatch.setattr(pictures, "draw", broken)
+    place = Place(tmp_path, cache)
+    once = {"epochs": 1, "batch_size": 16, "precision": "fp32"}
+    train(train_spec(lesions, subset={"max_groups_per_class": 4}, training=once), place.work)
+    assert isinstance(place.said[-1], Result)
+    assert place.artifacts() == FILES
+    warnings = [event.message for event in place.said if isinstance(event, Log) and event.level == "warning"]
+    assert warnings == ["the report has no pictures: OutOfMemory: 8 images at once do not fit the device's memory"]
+    assert "there are no pictures of them" in (tmp_path / "report.html").read_text()
+
+
 def test_a_training_that_was_interrupted_and_lost_its_place_ends_with_the_same_files(
     trained: tuple[Path, dict[str, Any], Place], lesions: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +209,10 @@ def test_a_training_that_was_interrupted_and_lost_its_place_ends_with_the_same_f
     summary = train(train_spec(lesions), Place(tmp_path / "output", tmp_path / "cache").work)
     assert summary == trained[1]
     assert files(tmp_path / "output") == files(trained[0])
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "output", trained[0])]
+    assert reports[0]["curves"] == reports[1]["curves"]
+    assert drawn(tmp_path / "output") == drawn(trained[0])
+    assert (tmp_path / "output" / "gallery.json").read_bytes() == (trained[0] / "gallery.json").read_bytes()
 
 
 def test_a_finished_training_is_told_again_and_another_one_refused(
@@ -226,7 +273,8 @@ def test_a_cross_validation_tests_every_image_once_and_pools(
     assert summary["operating_points"][0]["sensitivity_sd"] is not None
     fractions = [event.fraction for event in place.said if isinstance(event, Progress)]
     assert fractions == sorted(fractions)
-    assert place.artifacts() == ["predictions.csv", "predictions.parquet", "report.json"]
+    wanted = ["model_card.md", "predictions.csv", "predictions.parquet", "report.html", "report.json"]
+    assert place.artifacts() == wanted
 
 
 def test_a_fold_is_the_training_of_that_fold(

@@ -145,7 +145,9 @@ def test_the_tables_have_a_row_for_every_variant(done: tuple[Path, dict[str, Any
     with (output / "tests.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 4
     names = [event.name for event in said if isinstance(event, ArtifactWritten)]
-    assert names == ["table.md", "table.csv", "table.tex", "tests.csv", "report.json"]
+    figures = [f"{name}.{kind}" for name in ("variants", "differences") for kind in ("svg", "png")]
+    assert names == [*figures, "report.html", "table.md", "table.csv", "table.tex", "tests.csv", "report.json"]
+    assert (output / "differences.png").read_bytes().startswith(b"\x89PNG")
     fractions = [event.fraction for event in said if isinstance(event, Progress)]
     assert fractions == sorted(fractions)
 
@@ -171,6 +173,9 @@ def test_a_missing_cell_is_told_and_its_variant_not_tested(
     assert [row["variant"] for row in summary["variants"]] == ["BGPANet", "Swin"]
     assert {row["system"] for row in summary["tests"]} == {"BGPANet"}
     assert "seed 0, fold 0 is missing: out_of_memory: too large" in (output / "table.md").read_text()
+    page = (output / "report.html").read_text()
+    assert "1 training is missing." in page
+    assert "out_of_memory: too large" in page
 
 
 def test_where_nothing_is_complete_the_study_fails(lesions: Path, cache: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Service:
         sha256 = hashlib.sha256(content).hexdigest()
         file = StoredFile(f"files/{sha256}", sha256, len(content))
         self.context.store.put_file(file.key, path, file.sha256)
-        media = "application/json" if name.endswith(".json") else "application/octet-stream"
+        media = {".json": "application/json", ".html": "text/html"}.get(Path(name).suffix, "application/octet-stream")
         return NewArtifact(name, media, file)
 
 
@@ -155,7 +155,11 @@ def fill(made: Service) -> dict[str, str]:
     ids = {"succeeded": made.submit(name="BGPANet micro, first look")}
     claim = made.claim()
     made.say(claim, 30)
-    made.finish(claim, training_summary(), {"report.json": b'{"a": 1}', "model.safetensors": b"\0" * 1_400_000})
+    made.finish(
+        claim,
+        training_summary(),
+        {"report.json": b'{"a": 1}', "report.html": b"<h1>Report</h1>", "model.safetensors": b"\0" * 1_400_000},
+    )
     ids["predict"] = made.submit("predict", spec={"model": ids["succeeded"]}, name="inference", dataset_id="new-id")
     predicted = dict(zip(CLASSES, [2, 3, 8, 0, 9, 36, 1], strict=True))
     summary = {"images": 60, "unreadable": 1, "predicted": predicted, "synthetic": True}

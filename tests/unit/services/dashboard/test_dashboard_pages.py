@@ -224,6 +224,24 @@ def test_an_artifact_downloads_whole(ids: dict[str, str], made: Service, client:
         assert "attachment" in answer.headers["Content-Disposition"]
 
 
+def test_a_report_is_shown_in_the_browser_without_any_rights(
+    ids: dict[str, str], made: Service, client: FlaskClient
+) -> None:
+    """It holds names from users: were one of them a script, it could act as whoever looks."""
+    path = f"/jobs/{ids['succeeded']}/artifacts/report.html"
+    page = client.get(f"/jobs/{ids['succeeded']}").text
+    assert re.search(rf'<a [^>]*id="report" href="{path}">Report</a>', page)
+    assert f'href="{path}" download' not in page
+    assert 'id="report"' not in client.get(f"/jobs/{ids['running']}").text
+    with client.get(path) as answer:
+        assert answer.data == b"<h1>Report</h1>"
+        assert answer.mimetype == "text/html"
+        assert "attachment" not in answer.headers["Content-Disposition"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        policy = answer.headers.getlist("Content-Security-Policy")
+    assert policy == ["sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
 @pytest.mark.parametrize("summary", [{}, {"figures": {}}, {"figures": {"balanced_accuracy": 0.5}}, "thin"])
 def test_a_summary_with_missing_parts_breaks_no_page(made: Service, client: FlaskClient, summary: Any) -> None:
     add_datasets(made)
