@@ -127,9 +127,15 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Gradients in fp32, whatever the caller is in the middle of."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        yield
+    """Gradients in fp32, all 24 bits of it, whatever the caller is in the middle of."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = False
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 @contextmanager

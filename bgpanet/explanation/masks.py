@@ -20,7 +20,8 @@ class Overlap:
     """Agreement of a map with a mask.
 
     energy: the share of the map's sum that lies inside the mask, over the mask's share of the area. 1: no better than
-    a map that is the same everywhere; NaN for a map that is 0 everywhere.
+    a map that is the same everywhere; NaN for a map that is 0 everywhere. A map that is nowhere near 0, such as M_s,
+    has an energy near 1 whatever it prefers; the other two ask for the order of values alone.
     iou: intersection over union of the mask and the map's largest values, as many positions as the mask has. Where
     equal values compete for the last places, each gets an equal part of them, so a constant map is worth what a
     random choice is worth on average.

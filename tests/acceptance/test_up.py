@@ -160,6 +160,13 @@ def test_train_cross_validate_and_predict_from_the_command_line(product: Product
         "submit", "evaluate", "--dataset", "lesions", "--model", trained["id"], "--follow", status=1
     )  # fmt: skip
     assert "had part in the model's training" in seen
+    explained = product.bgpanet(
+        "submit", "explain", "--dataset", "lesions", "--model", trained["id"], "--set", "count=2", "--follow"
+    ).strip()
+    files = [row["name"] for row in json.loads(product.bgpanet("artifacts", explained, "--json"))]
+    assert [name.endswith(".png") for name in sorted(files)] == [True, True, False]
+    product.bgpanet("download", explained, sorted(files)[0], "--to", str(tmp_path))
+    assert (tmp_path / sorted(files)[0]).read_bytes().startswith(b"\x89PNG")
     assert "balanced accuracy" in product.bgpanet("jobs")
     assert "claimed by" in product.bgpanet("job", trained["id"])
     assert "images to train" in product.bgpanet("logs", trained["id"])

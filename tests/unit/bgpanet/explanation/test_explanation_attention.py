@@ -87,7 +87,7 @@ def test_a_branch_that_is_switched_off_is_absent(branches: str, fused: list[str]
 def test_looking_leaves_the_model_as_it_was_and_sees_the_same_in_training_and_under_autocast() -> None:
     model, images, expected = looked_at()
     model.train()
-    model.features[1].eval()  # type: ignore[union-attr]
+    model.features[1].eval()
     modes = [module.training for module in model.modules()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = views(model, images)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.vision_transformer import VisionTransformer
 
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput
@@ -117,6 +118,27 @@ def test_a_map_equals_the_equation_worked_out_by_hand(stage: int | None) -> None
     np.testing.assert_allclose(
         grad_cam(model, "bgpanet_micro", x, classes.tolist(), stage), scaled(enlarged.numpy()), atol=1e-5
     )
+
+
+def test_tokens_are_put_back_where_their_patches_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = VisionTransformer(64, 16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4).eval()
+    nn.init.normal_(model.heads.head.weight)  # it starts at 0, and then nothing speaks for any class
+    target = Target("encoder.layers.encoder_layer_1.ln_1", "tokens")
+    monkeypatch.setitem(BUILDERS, "vit", Built(build=nn.Identity, head="heads.head"))
+    monkeypatch.setitem(cam.TARGETS, "vit", target)
+    x, seen = images(1), list[Tensor]()
+    hook = model.get_submodule(target.layer).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    logit = model(x)[0, 1]
+    hook.remove()
+    (slope,) = torch.autograd.grad(logit, seen)
+    weights = slope[0, 1:].mean(dim=0)
+    raw = torch.zeros(4, 4)
+    for row in range(4):
+        for column in range(4):
+            raw[row, column] = F.relu(weights @ seen[0][0, 1 + 4 * row + column]).detach()
+    raw = raw - raw.min()
+    expected = F.interpolate(raw[None, None], size=(64, 64), mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(grad_cam(model, "vit", x, [1]), scaled(expected.numpy()), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MICRO)

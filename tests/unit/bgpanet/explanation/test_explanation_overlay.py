@@ -34,5 +34,6 @@ def test_a_coarse_map_is_spread_over_a_finer_image() -> None:
 
 def test_a_png_holds_the_image_and_is_the_same_for_the_same_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(image)))), image)
+    with Image.open(io.BytesIO(png(image))) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), image)
     assert png(image) == png(image.copy())

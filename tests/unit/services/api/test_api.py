@@ -231,6 +231,8 @@ def test_every_wrong_field_is_named_at_once(api: Api) -> None:
         {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
         {"kind": "predict", "spec": {"model": "no-such-job"}},
         {"spec": {"resources": {"gpus": 2}}, "dataset": "lesions"},
+        {"kind": "explain", "spec": {"model": "no-such-job"}},
+        {"kind": "explain", "spec": {"model": "no-such-job", "count": 1000}},
         {"name": "a\u0000b"},
     ],
 )
@@ -260,6 +262,17 @@ def test_a_training_that_has_not_succeeded_cannot_predict(api: Api) -> None:
     answer = api.submit(kind="predict", spec={"model": job_id})
     assert answer.status_code == 422
     assert "queued" in answer.json["errors"][0]["detail"]
+
+
+def test_a_training_that_has_succeeded_can_be_explained_by_its_owner(api: Api) -> None:
+    job_id = finished_job(api, "ada")
+    assert api.submit("bob", kind="explain", spec={"model": job_id}).status_code == 422
+    explaining = api.submit("ada", kind="explain", spec={"model": job_id, "images": ["ISIC_0024306"]}).json
+    assert (explaining["kind"], explaining["name"]) == ("explain", f"explain {job_id[:8]} on lesions")
+    assert explaining["spec"]["images"] == ["ISIC_0024306"]
+    waiting = api.submit("ada").json["id"]
+    answer = api.submit("ada", kind="explain", spec={"model": waiting})
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "spec.model")
 
 
 def test_a_cross_validation_has_a_child_for_each_fold(api: Api) -> None:

@@ -207,6 +207,24 @@ def test_a_batch_inference_shows_what_it_predicted(ids: dict[str, str], made: Se
     assert "nv 36" in words
 
 
+def test_an_explanation_shows_how_blocks_fuse_and_whose_model_it_is(made: Service, client: FlaskClient) -> None:
+    add_datasets(made)
+    trained = made.submit()
+    made.finish(made.claim(), training_summary())
+    job_id = made.submit("explain", spec={"model": trained})
+    fusion = [{"stage": 1, "block": 1, "scale": 1.0, "fusion": {"coarse": 0.25, "fine": 0.75}}]
+    randomised = {"all weights": {"mean": 0.125, "images": 7, "flat": 1}, "classifier": {"mean": None, "images": 0}}
+    summary = {"images": 8, "methods": ["grad_cam"], "explained": "mel", "fusion": fusion, "randomised": randomised}
+    made.finish(made.claim(), {**summary, "synthetic": True}, {"explained-a.png": b"png"})
+    answer = client.get(f"/jobs/{job_id}")
+    words = words_of(answer)
+    assert "of 8 images, Grad-CAM of mel" in words
+    assert "1 1 0.250 0.750" in words
+    assert "With random all weights in the model" in words
+    assert f'href="/jobs/{trained}"' in answer.text
+    assert "8 images" in words_of(client.get("/jobs"))
+
+
 def test_provenance_history_and_spec_are_told(ids: dict[str, str], made: Service, client: FlaskClient) -> None:
     answer = client.get(f"/jobs/{ids['succeeded']}")
     words = words_of(answer)
@@ -262,7 +280,9 @@ def test_a_summary_with_missing_parts_breaks_no_page(made: Service, client: Flas
     made.finish(made.claim(), {"pooled": summary.get("figures"), "mean": {"accuracy": {"mean": None, "sd": None}}})
     new = made.submit("predict", spec={"model": plain}, dataset_id="new-id")
     made.finish(made.claim(), {"images": 3})
-    for path in ("/jobs", f"/jobs/{plain}", f"/jobs/{parent}", f"/jobs/{new}"):
+    explained = made.submit("explain", spec={"model": plain}, dataset_id="new-id")
+    made.finish(made.claim(), {"images": 3, "methods": ["grad_cam"]})
+    for path in ("/jobs", f"/jobs/{plain}", f"/jobs/{parent}", f"/jobs/{new}", f"/jobs/{explained}"):
         assert client.get(path).status_code == 200, path
 
 

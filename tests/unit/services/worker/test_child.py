@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bgpanet.data import synthetic
-from bgpanet.events import Event, Failure, Progress, Result, parse_event
+from bgpanet.events import ArtifactWritten, Event, Failure, Progress, Result, parse_event
 from services.worker.child import Child, ForkServer, ForkServerGone, Request
 
 
@@ -53,6 +53,23 @@ def test_a_child_trains_tells_and_ends(server: ForkServer, tmp_path: Path) -> No
     assert isinstance(said[-1], Result)
     assert status(server, child) == 0
     assert (tmp_path / "output" / "report.json").is_file()
+
+
+def test_a_child_explains_what_another_has_trained(server: ForkServer, tmp_path: Path) -> None:
+    data = drawn(tmp_path)
+    status(server, server.start(request(tmp_path, **data, training={"epochs": 1, "batch_size": 16})))
+    (tmp_path / "output").rename(tmp_path / "model")
+    values = {**data, "model": str(tmp_path / "model"), "count": 2}
+    (tmp_path / "spec.json").write_text(json.dumps(values))
+    paths = (tmp_path / "spec.json", tmp_path / "output", tmp_path / "cache")
+    child = server.start(Request("explain", *paths, threads=1))
+    said = events(child)
+    assert status(server, child) == 0
+    assert isinstance(said[-1], Result)
+    assert said[-1].summary["images"] == 2
+    written = [event for event in said if isinstance(event, ArtifactWritten)]
+    assert [event.media_type for event in written] == ["image/png", "image/png", "application/json"]
+    assert all(Path(event.path).is_file() for event in written)
 
 
 def test_a_wrong_spec_is_refused_by_the_child(server: ForkServer, tmp_path: Path) -> None:
