@@ -125,8 +125,8 @@ def test_what_is_missing_offline_is_told_with_name_and_folder(
 
 
 def test_a_local_file_that_does_not_fit_is_told_without_building_the_network(published: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"lacks features\.0\.0\.weight"):
-        check_weights([ModelSpec(name="resnet101", weights=str(published)), ModelSpec(name="vgg16", weights="/nowhere")])
+    with pytest.raises(InvalidInput, match=r"lacks features\.0\.weight"):
+        check_weights([ModelSpec(name="vgg16", weights=str(published))])
     check_weights([ModelSpec(name=NAME, weights=str(published))])
 
 

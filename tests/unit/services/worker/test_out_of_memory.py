@@ -27,7 +27,9 @@ ROOM = 380_000_000  # bytes beside what an idle child has: a batch needs some 45
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    made = Context(Settings.load({"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}))
+    made = Context(
+        Settings.load({"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
+    )
     migrate(made.settings.database_url)
     synthetic.draw(tmp_path / "lesions", lesions=60)
     datasets.register(
@@ -93,4 +95,3 @@ def test_a_training_that_does_not_fit_is_done_in_halves_and_says_so(context: Con
     report = json.loads(path.read_text())
     assert report["images_at_once"] == [{"from_step": 0, "images": HALF}]
     assert report["spec"]["training"]["batch_size"] == BATCH
-
