@@ -86,7 +86,7 @@ class State:
     best_loss_weight_focal: float | None = None  # beta of the Dual-Tailed Loss
     epochs_without_improvement: int = 0
     stopped_early: bool = False
-    images_at_once: list[list[int]] = field(default_factory=list)  # [from which step, how many], one for each change
+    images_at_once: list[list[int]] = field(default_factory=list)  # [after which step, how many], one for each change
 
 
 def steps_per_epoch(images: int, training: TrainingSpec) -> int:

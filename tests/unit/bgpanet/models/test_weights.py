@@ -28,14 +28,19 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path.rename(path.with_name(f"{NAME}-{file_digest(path)[:8]}.pth"))
 
 
+def weights_at(path: Path) -> Any:
+    """Weights as torchvision names them, downloaded from a file of this machine."""
+
+    class Local(WeightsEnum):  # type: ignore[misc]
+        DEFAULT = Weights(url=path.as_uri(), transforms=lambda: None, meta={})
+
+    return Local.DEFAULT
+
+
 @pytest.fixture
 def cache(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Torch's own, empty cache; the model's weights are at the address of `published`, and nowhere else."""
-
-    class Published(WeightsEnum):
-        DEFAULT = Weights(url=published.as_uri(), transforms=lambda: None, meta={})
-
-    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=Published.DEFAULT))
+    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=weights_at(published)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -78,10 +83,7 @@ def test_a_download_that_is_not_what_its_name_says_is_refused_and_does_not_stay(
     other = tmp_path / f"{NAME}-00000000.pth"
     shutil.copy(published, other)
 
-    class Wrong(WeightsEnum):
-        DEFAULT = Weights(url=other.as_uri(), transforms=lambda: None, meta={})
-
-    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=Wrong.DEFAULT))
+    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=weights_at(other)))
     with pytest.raises(InvalidInput, match="invalid hash value"):
         build_model(NAME, 7, "imagenet")
     assert list(cache.iterdir()) == []
@@ -105,10 +107,7 @@ def test_nothing_in_a_file_of_the_cache_is_run(cache: Path, tmp_path: Path, monk
     evil = cache / f"{NAME}-{file_digest(cache / 'evil.pth')[:8]}.pth"
     (cache / "evil.pth").rename(evil)
 
-    class Replaced(WeightsEnum):
-        DEFAULT = Weights(url=evil.as_uri(), transforms=lambda: None, meta={})
-
-    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=Replaced.DEFAULT))
+    monkeypatch.setitem(BUILDERS, NAME, replace(BUILDERS[NAME], weights=weights_at(evil)))
     with pytest.raises(InvalidInput):
         build_model(NAME, 7, "imagenet")
     assert not Path("evil-was-here").exists()

@@ -234,7 +234,7 @@ def test_what_cannot_be_run_is_refused_before_it_is_queued(api: Api, changes: di
 
 
 SWIN_T = "swin_t-704ceda3.pth"
-PRETRAINED = {"spec": {"model": {"name": "bgpanet_t", "weights": "imagenet"}}}
+PRETRAINED: dict[str, Any] = {"spec": {"model": {"name": "bgpanet_t", "weights": "imagenet"}}}
 
 
 def worker(api: Api, name: str, weights: Weights, *classes: str) -> None:
@@ -278,7 +278,7 @@ def test_weights_that_one_worker_can_have_are_accepted(api: Api, second: Weights
 
 
 def test_only_workers_that_could_take_the_job_are_asked_for_weights(api: Api) -> None:
-    on_gpu = {"spec": {**PRETRAINED["spec"], "resources": {"device": "gpu"}}}
+    on_gpu: dict[str, Any] = {"spec": {**PRETRAINED["spec"], "resources": {"device": "gpu"}}}
     worker(api, "cpu/0", Weights("/cache", [], reachable=True))
     assert api.submit(**on_gpu).status_code == 201  # none is there yet
     worker(api, "gpu/0", Weights("/cache", [], reachable=False), "any", "gpu")

@@ -93,5 +93,5 @@ def test_a_training_that_does_not_fit_is_done_in_halves_and_says_so(context: Con
     path = context.store.local_path(artifact.key)
     assert path is not None
     report = json.loads(path.read_text())
-    assert report["images_at_once"] == [{"from_step": 0, "images": HALF}]
+    assert report["images_at_once"] == [{"after_step": 0, "images": HALF}]
     assert report["spec"]["training"]["batch_size"] == BATCH
