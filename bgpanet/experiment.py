@@ -321,7 +321,7 @@ def _conclude(
         },
         "curves": state.curves,
         "environment": {**environment(), **compute.describe()},
-        "images_at_once": [{"from_step": step, "images": images} for step, images in state.images_at_once],
+        "images_at_once": [{"after_step": step, "images": images} for step, images in state.images_at_once],
         "processes": state.processes,
         "written_at": written_at(),
         "findings": [asdict(finding) for finding in index.findings],
@@ -425,8 +425,8 @@ SUMMARY = (
 def _meaning(spec: TrainSpec) -> dict[str, Any]:
     """The part of a spec that decides the result: where the data lies and who computes does not.
 
-    Nor does how many images pass the device at once, rounding apart: gradients are added up to that of the whole
-    batch. Only batch normalisation is another one then. A report tells it either way (`images_at_once`).
+    Nor does how many images pass the device at once, but for rounding and for what layers draw: gradients are added up
+    to that of the whole batch. Only batch normalisation is another one then. A report tells it (`images_at_once`).
     """
     values = spec.model_dump(mode="json", exclude={"data", "resources"})
     del values["training"]["checkpoint_seconds"]

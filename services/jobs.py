@@ -505,8 +505,8 @@ def _end(session: Session, lease: Lease, *, state: str, outcome: str, detail: st
 def _lose(session: Session, lease: Lease, reason: str, error: str, fewer: int | None = None) -> None:
     """Ends an attempt that failed: cancelled if that was asked for, tried again if that can help, else failed.
 
-    A loss that is no fault of the job helps to be tried again, up to `max_attempts` times and later each time; want of
-    memory once, with fewer images at once, to which the job is held from then on.
+    What is no fault of the job's is tried again until it was lost `max_attempts` times, later each time; want of memory
+    once, with fewer images at once, to which the job is held from then on.
     """
     losses, most, cancelled, limit = session.execute(
         select(Job.losses, Job.max_attempts, Job.cancel_requested, Job.images_at_once).where(Job.id == lease.job_id)

@@ -70,7 +70,7 @@ class Job(Base):
     losses: Mapped[int] = mapped_column(Integer)  # attempts that ended by worker_lost or storage
     max_attempts: Mapped[int] = mapped_column(Integer)
     wants_worker: Mapped[bool] = mapped_column(Boolean)  # true while a worker may claim it
-    weights: Mapped[str | None] = mapped_column(String(100))  # file of ImageNet weights that its worker must have
+    weights: Mapped[str | None] = mapped_column(String(100))  # file of ImageNet weights; its worker can load it
     images_at_once: Mapped[int | None] = mapped_column(Integer)  # on the device; null: as many as the spec says
     not_before: Mapped[int] = mapped_column(BigInteger)
     cancel_requested: Mapped[bool] = mapped_column(Boolean)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bgpanet.errors import InvalidInput, Problem
 
 DENSENETS_OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
-"""A layer is `norm.1` in the published file, `norm1` in the network; torchvision renames it in a private function."""
+"""In the published file a layer is `norm.1`, in the network `norm1`; torchvision renames it in a place of its own."""
 COUNTERS = ".num_batches_tracked"
 """Files older than these buffers lack them; with a fixed momentum nothing depends on them."""
 

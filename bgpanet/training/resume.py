@@ -75,7 +75,7 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     if state.images_at_once[-1][1] != task.training.images_at_once:
         state.images_at_once.append([state.step, task.training.images_at_once])
         told = f"{task.training.images_at_once} images pass the device at once from here on"
-        report(Log(level="warning", message=f"{told}; the batch stays, sums of floats are rounded otherwise"))
+        report(Log(level="warning", message=f"{told}; the batch stays, rounding and what layers draw are others"))
     if state.processes[-1] != task.processes.count:
         state.processes.append(task.processes.count)
         told = " then ".join(map(str, state.processes))

@@ -92,7 +92,7 @@ class State:
     best_loss_weight_focal: float | None = None  # beta of the Dual-Tailed Loss
     epochs_without_improvement: int = 0
     stopped_early: bool = False
-    images_at_once: list[list[int]] = field(default_factory=list)  # [from which step, how many], one for each change
+    images_at_once: list[list[int]] = field(default_factory=list)  # [after which step, how many], one for each change
     processes: list[int] = field(default_factory=list)  # how many trained, one entry for each change of it
     curves: Curves = field(default_factory=dict)  # for the report; nothing is computed from them
 

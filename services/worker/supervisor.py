@@ -105,8 +105,8 @@ class Attempt:
 
     def _work(self) -> Callable[[], None] | None:
         if self.claim.images_at_once is not None:
-            told = "an earlier attempt was out of memory; the spec's batch passes the device in smaller parts"
-            self._warn(f"{told}, {self.claim.images_at_once} images at once")
+            images = self.claim.images_at_once
+            self._warn(f"an earlier attempt was out of memory: now {images} images at once, the batch in more parts")
         self.bench.prepare()
         child = self.server.start(
             Request(

@@ -51,7 +51,7 @@ def answers(url: str) -> bool:
     """Whether something is at an address; asked through the same proxies as a download, in a few seconds."""
     try:
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - our own address
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+        with urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS):
             return True
     except (OSError, ValueError):  # URLError, HTTPError and time-outs are OSErrors
         return False

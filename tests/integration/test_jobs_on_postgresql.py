@@ -144,6 +144,28 @@ def test_finish_races_with_expiry_and_exactly_one_wins(database: Database) -> No
         jobs.cancel(database, job_id)
 
 
+def test_want_of_memory_races_with_expiry_and_exactly_one_wins(database: Database) -> None:
+    for _ in range(10):
+        job_id, _ = jobs.submit(database, new_job(weights="w.pth"))
+        assert jobs.claim(database, "w", ["any"], -1, weights=[]) is None
+        claim = jobs.claim(database, "w", ["any"], -1, weights=["w.pth"])
+        assert claim is not None
+
+        def fail(lease: Any = claim.lease) -> bool:
+            try:
+                jobs.fail(database, lease, "out_of_memory", "too many", fewer=8)
+            except StaleAttempt:
+                return False
+            return True
+
+        failed, expired = at_once([fail, lambda: jobs.expire_leases(database)])
+        assert failed != (job_id in expired)
+        with database.read() as session:
+            job = session.execute(select(Job.state, Job.images_at_once, Job.losses).where(Job.id == job_id)).one()
+        assert tuple(job) == (("queued", 8, 0) if failed else ("queued", None, 1))
+        jobs.cancel(database, job_id)
+
+
 def test_two_schedulers_expire_each_lease_once(database: Database) -> None:
     submitted = [jobs.submit(database, new_job())[0] for _ in range(6)]
     for _ in submitted:

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.operating import frozen_thresholds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.events import ArtifactWritten, Event, Log, Progress, Result
-from bgpanet.experiment import Workplace, cross_validate, train
+from bgpanet.experiment import Workplace, _meaning, cross_validate, train
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.prediction import predict
 from bgpanet.report import pictures
@@ -107,6 +108,36 @@ def test_a_training_leaves_its_files_and_says_so(trained: tuple[Path, dict[str, 
     assert place.artifacts() == FILES
     assert isinstance(place.said[-1], Result)
     assert json.dumps(place.said[-1].summary) == json.dumps(summary)
+
+
+@pytest.mark.parametrize("kind", ["train", "cross_validate"])
+def test_weights_that_can_not_be_had_are_told_before_an_image_is_read(
+    kind: str, lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **options: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    asked = spec(kind, lesions, model={"name": "swin_t", "weights": "imagenet"})
+    place = Place(tmp_path / "out", tmp_path / "cache")
+    with pytest.raises(InvalidInput, match=r"swin_t-704ceda3\.pth"):
+        (train if kind == "train" else cross_validate)(asked, place.work)
+    assert (place.said, (tmp_path / "cache").exists()) == ([], False)
+
+
+def test_how_many_images_pass_at_once_makes_no_other_run_but_with_batch_normalisation(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path
+) -> None:
+    output, summary, _ = trained
+    training = {"epochs": 2, "batch_size": 4, "learning_rate": 0.001, "precision": "fp32", "micro_batch_size": 2}
+    again = train(train_spec(lesions, training=training), Place(output, cache).work)
+    assert json.dumps(again) == json.dumps(summary)
+    report = json.loads((output / "report.json").read_text())
+    assert report["images_at_once"] == [{"after_step": 0, "images": 4}]
+    for model, is_same in (("swin_micro", True), ("resnet101", False)):
+        whole, parts = train_spec(lesions, model=model), train_spec(lesions, model=model, training=training)
+        assert (_meaning(whole) == _meaning(parts)) is is_same
 
 
 def test_the_figures_are_those_of_the_kept_weights_on_the_test_part(

@@ -1,10 +1,19 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bgpanet.errors import InvalidInput
-from bgpanet.specs import CrossValidateSpec, PredictSpec, TrainSpec, parse_spec, read_spec
+from bgpanet.specs import (
+    CrossValidateSpec,
+    PredictSpec,
+    TrainSpec,
+    half_at_once,
+    limited_at_once,
+    parse_spec,
+    read_spec,
+)
 
 
 def fields(error: InvalidInput) -> set[str]:
@@ -110,3 +119,28 @@ def test_a_number_in_a_file_may_be_written_in_every_way(tmp_path: Path, number: 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_spec("train", tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "half"),
+    [
+        ("train", {"training": {"batch_size": 32}}, 16),
+        ("train", {"training": {"batch_size": 32, "micro_batch_size": 5}}, 2),
+        ("train", {"training": {"batch_size": 1}}, None),
+        ("train", {"model": "resnet101"}, None),
+        ("predict", {"model": "m", "batch_size": 7}, 3),
+        ("cross_validate", {}, None),
+    ],
+)
+def test_half_the_images_at_once_is_the_same_training_or_none(
+    kind: str, values: dict[str, Any], half: int | None
+) -> None:
+    spec = parse_spec(kind, values)
+    assert half_at_once(spec) == half
+    if half is None:
+        return
+    less = limited_at_once(spec, half)
+    assert parse_spec(kind, less.model_dump(mode="json")) == less
+    assert half_at_once(less) == (half // 2 or None)
+    if isinstance(spec, TrainSpec) and isinstance(less, TrainSpec):
+        assert less.training.batch_size == spec.training.batch_size

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -51,6 +52,25 @@ def place(output: Path, cache: Path, said: list[Event], stop_after: int | None =
         return stop_after is not None and questions > stop_after
 
     return Workplace(output, cache, said.append, stop, threads=1)
+
+
+def test_weights_that_can_not_be_had_stop_a_study_before_its_first_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **options: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    variants = [*VARIANTS, {"name": "pretrained", "set": {"model": {"name": "swin_t", "weights": "imagenet"}}}]
+    with pytest.raises(InvalidInput, match=r"swin_t-704ceda3\.pth"):
+        study(spec(tmp_path / "no-images", variants=variants), place(tmp_path / "out", tmp_path / "cache", []))
+    # What is over needs no weights any more: only that there are no images stops it then.
+    for number in range(len(variants) * 2):
+        (tmp_path / "out" / f"cell-{number}").mkdir(parents=True)
+        (tmp_path / "out" / f"cell-{number}" / "failed.json").touch()
+    with pytest.raises(InvalidInput, match="no-images"):
+        study(spec(tmp_path / "no-images", variants=variants), place(tmp_path / "out", tmp_path / "cache", []))
 
 
 @pytest.fixture(scope="module")

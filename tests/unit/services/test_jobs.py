@@ -137,6 +137,19 @@ def test_a_worker_gets_only_jobs_of_its_resource_classes(database: Database) -> 
     assert jobs.claim(database, "w", ["any", "gpu"], LEASE) is not None
 
 
+def test_a_worker_gets_only_jobs_whose_weights_it_can_have(database: Database) -> None:
+    needs = submit(database, weights="swin_t-704ceda3.pth")
+    needs_none = submit(database)
+    offline = [jobs.claim(database, "w", ["any"], LEASE, weights) for weights in ([], ["vgg16-397923af.pth"])]
+    assert [claimed and claimed.lease.job_id for claimed in offline] == [needs_none, None]
+    has_it = jobs.claim(database, "w", ["any"], LEASE, ["swin_t-704ceda3.pth"])
+    assert has_it is not None
+    assert has_it.lease.job_id == needs
+    submit(database, weights="swin_t-704ceda3.pth")
+    assert jobs.count_waiting(database, "any") == 1
+    claim(database)
+
+
 # ── Fences ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -255,6 +268,65 @@ def test_a_failure_that_would_repeat_is_not_tried_again(database: Database) -> N
     job_id = submit(database)
     jobs.fail(database, claim(database).lease, "non_finite_loss", "NaN")
     assert state(database, job_id) == ("failed", "non_finite_loss")
+
+
+def test_out_of_memory_is_tried_once_more_with_fewer_images_at_once_from_the_last_checkpoint(
+    database: Database,
+) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    files = {"model.safetensors": StoredFile("jobs/x/1", "1" * 64, 7)}
+    jobs.record_checkpoint(database, lease, 40, 2, files)
+    jobs.fail(database, lease, "out_of_memory", "32 images at once do not fit", fewer=16)
+    assert state(database, job_id) == ("queued", None)
+    again = claim(database)  # at once
+    assert (again.lease.attempt, again.images_at_once, again.checkpoint, again.spec) == (2, 16, files, {"x": 1})
+    told = [(a["outcome"], a["images_at_once"]) for a in views.list_attempts(database, ADMIN, job_id)]
+    assert told == [("out_of_memory", None), (None, 16)]
+    assert "tried once more with 16 images" in views.list_events(database, ADMIN, job_id)[-2]["detail"]
+    jobs.fail(database, again.lease, "out_of_memory", "16 images at once do not fit", fewer=8)
+    assert state(database, job_id) == ("failed", "out_of_memory")
+
+
+def test_a_job_stays_with_fewer_images_at_once_whatever_ends_its_attempts_then(
+    database: Database, clock: Clock
+) -> None:
+    job_id = submit(database)
+    jobs.fail(database, claim(database).lease, "out_of_memory", "too many", fewer=4)
+    jobs.release(database, claim(database).lease, "leaving")
+    jobs.fail(database, claim(database).lease, "storage", "no answer")
+    clock.forward(2)
+    assert claim(database).images_at_once == 4
+    clock.forward(LEASE + 1)
+    jobs.expire_leases(database)
+    clock.forward(120)
+    assert claim(database).images_at_once == 4
+    with database.read() as session:
+        assert session.scalar(select(Job.losses).where(Job.id == job_id)) == 2  # want of memory is none
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "internal"])
+def test_what_can_not_do_with_fewer_images_or_did_not_lack_memory_fails(database: Database, reason: str) -> None:
+    job_id = submit(database)
+    jobs.fail(database, claim(database).lease, reason, "x", fewer=None if reason == "out_of_memory" else 4)
+    assert state(database, job_id) == ("failed", reason)
+
+
+def test_a_cancelled_job_that_is_out_of_memory_is_cancelled(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.cancel(database, job_id)
+    jobs.fail(database, lease, "out_of_memory", "too many", fewer=4)
+    assert state(database, job_id)[0] == "cancelled"
+
+
+def test_want_of_memory_that_is_told_twice_is_one_try_more(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.fail(database, lease, "out_of_memory", "too many", fewer=8)
+    with pytest.raises(StaleAttempt):
+        jobs.fail(database, lease, "out_of_memory", "too many", fewer=8)
+    assert state(database, job_id) == ("queued", None)
 
 
 def test_an_unknown_reason_becomes_internal(database: Database) -> None:

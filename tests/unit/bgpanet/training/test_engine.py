@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bgpanet.compute import Compute
 from bgpanet.data.augmentation import mix
 from bgpanet.data.batches import balanced_order
-from bgpanet.errors import InvalidInput, NonFiniteLoss, OutOfMemory
+from bgpanet.errors import Interrupted, InvalidInput, NonFiniteLoss, OutOfMemory
 from bgpanet.events import Event
 from bgpanet.losses import DualTailedLoss
 from bgpanet.models import build_model
@@ -24,7 +24,7 @@ from bgpanet.models.layers import depths
 from bgpanet.models.zoo import BUILDERS, top_of
 from bgpanet.specs import AugmentationSpec, TrainingSpec, parse_spec
 from bgpanet.training.ema import WeightAverage
-from bgpanet.training.fit import fit
+from bgpanet.training.fit import fit, validate
 from bgpanet.training.optimizer import make_optimizer
 from bgpanet.training.step import train_step
 from bgpanet.training.task import State, Task
@@ -95,6 +95,24 @@ def test_a_batch_in_parts_is_the_same_step(size: int) -> None:
         assert one.grad is not None
         assert other.grad is not None
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_a_run_that_goes_on_with_half_the_images_at_once_ends_as_it_would_have_but_for_rounding(tmp_path: Path) -> None:
+    whole = fit(task(net()), tmp_path / "whole", silent)
+    for _ in range(2):  # a second interruption adds nothing
+        with pytest.raises(Interrupted):
+            fit(task(net()), tmp_path / "halved", silent, stop=lambda: True)
+    halved = fit(task(net(), micro_batch_size=4), tmp_path / "halved", silent)
+    assert gap(halved.weights, whole.weights) < 1e-4
+    assert (whole.state.images_at_once, halved.state.images_at_once) == ([[0, 8]], [[0, 8], [2, 4]])
+
+
+def test_validation_has_no_more_images_at_once_than_a_step() -> None:
+    sizes: list[int] = []
+    made = task(net(), micro_batch_size=3)
+    made.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    validate(made)
+    assert sizes == [3, 3, 2]
 
 
 def test_the_gradient_is_clipped_to_the_norm() -> None:

@@ -9,9 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert
 
-from services import jobs, tokens
+from services import fleet, jobs, tokens
 from services.artifacts import sha256_of
 from services.context import Context
+from services.fleet import Member, Weights
 from services.jobs import NewArtifact, StoredFile
 from services.settings import Settings
 from services.tables import Base, Dataset
@@ -243,6 +244,69 @@ def test_what_cannot_be_run_is_refused_before_it_is_queued(api: Api, changes: di
     assert answer.status_code == 422, answer.json
     assert answer.json["errors"]
     assert api.call("GET", "jobs").json["items"] == []
+
+
+SWIN_T = "swin_t-704ceda3.pth"
+PRETRAINED: dict[str, Any] = {"spec": {"model": {"name": "bgpanet_t", "weights": "imagenet"}}}
+
+
+def worker(api: Api, name: str, weights: Weights, *classes: str) -> None:
+    member = Member(name, "node", 1, "0.1.0", "a device", classes or ("any", "cpu"))
+    fleet.beat(api.context.database, member, None, {}, weights)
+
+
+@pytest.mark.parametrize("kind", ["train", "cross_validate", "study"])
+def test_weights_that_no_worker_can_have_are_refused_with_what_to_do(api: Api, kind: str) -> None:
+    worker(api, "one/0", Weights("/cache/one", ["vgg16-397923af.pth"], reachable=False))
+    worker(api, "two/0", Weights("/cache/two", [], reachable=False))
+    changes: dict[str, Any] = PRETRAINED
+    if kind == "study":
+        variants = [{"name": "plain"}, {"name": "pretrained", "set": {"model": PRETRAINED["spec"]["model"]}}]
+        changes = {"spec": {"model": "bgpanet_micro", "variants": variants, "reference": "plain"}}
+        changes["spec"]["image_size"] = 64
+    answer = api.submit(kind=kind, **changes)
+    assert answer.status_code == 422
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "spec.model.weights"
+    for part in (SWIN_T, "/cache/one", "/cache/two", "one/0 on node", "two/0 on node", "use null"):
+        assert part in problem["detail"]
+    assert api.call("GET", "jobs").json["items"] == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Weights("/cache", [SWIN_T], reachable=False),
+        Weights("/cache", [], reachable=True),
+        Weights("/cache", [], reachable=None),
+    ],
+    ids=["has the file", "reaches the host", "does not know yet"],
+)
+def test_weights_that_one_worker_can_have_are_accepted(api: Api, second: Weights) -> None:
+    worker(api, "one/0", Weights("/cache", [], reachable=False))
+    worker(api, "two/0", second)
+    assert api.submit(**PRETRAINED).status_code == 201
+    assert jobs.claim(api.context.database, "one/0", ["any"], 30, []) is None
+    assert jobs.claim(api.context.database, "two/0", ["any"], 30, second.obtainable) is not None
+
+
+def test_only_workers_that_could_take_the_job_are_asked_for_weights(api: Api) -> None:
+    on_gpu: dict[str, Any] = {"spec": {**PRETRAINED["spec"], "resources": {"device": "gpu"}}}
+    worker(api, "cpu/0", Weights("/cache", [], reachable=True))
+    assert api.submit(**on_gpu).status_code == 201  # none is there yet
+    worker(api, "gpu/0", Weights("/cache", [], reachable=False), "any", "gpu")
+    assert api.submit(**on_gpu).status_code == 422
+    assert api.submit(**PRETRAINED).status_code == 201
+
+
+def test_every_training_of_a_cross_validation_needs_its_weights_and_what_pools_them_does_not(api: Api) -> None:
+    api.submit(kind="cross_validate", spec={**PRETRAINED["spec"], "split": {"folds": 3}})
+    assert jobs.claim(api.context.database, "w", ["any"], 30, []) is None
+    for _ in range(3):
+        claim = jobs.claim(api.context.database, "w", ["any"], 30, [SWIN_T])
+        assert claim is not None
+        jobs.finish(api.context.database, claim.lease, {}, [])
+    assert jobs.claim(api.context.database, "w", ["any"], 30, []) is not None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"a": NaN}', b'{"a": 1e309}', b"\xff", b"[" * 100_000])
