@@ -57,7 +57,7 @@ def test_images_deeper_than_a_class_are_refused_and_not_left_out_silently(tmp_pa
 def test_classes_that_differ_in_capitals_alone_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "Nevus" / "a.png")
     put(tmp_path / "nevus" / "b.png")
-    with pytest.raises(InvalidInput, match="Nevus and nevus: classes differ in capitals alone"):
+    with pytest.raises(InvalidInput, match="Nevus and nevus: classes are the same or differ in capitals alone"):
         read("folder", tmp_path)
 
 
