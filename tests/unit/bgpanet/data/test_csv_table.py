@@ -10,8 +10,7 @@ from bgpanet.data.index import Index
 from bgpanet.data.readers import read
 from bgpanet.errors import InvalidInput
 from bgpanet.evaluation.predictions import PredictionTable
-
-PNG = b"\x89PNG\r\n\x1a\n"
+from tests.support.images import image_of
 
 
 def layout(
@@ -19,7 +18,7 @@ def layout(
 ) -> Path:
     for file in files.split():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_bytes(PNG + file.encode())
+        (folder / file).write_bytes(image_of(file))
     (folder / name).write_text("\n".join([header, *rows]), encoding="utf-8")
     return folder
 
@@ -41,7 +40,7 @@ def test_columns_without_a_meaning_are_attributes_and_an_empty_label_is_unknown(
     assert (index.groups.tolist(), index.group_unit) == (["L1", "L1", "L2"], "lesion")
     assert index.records[0].attributes == {"sex": "male", "=x": "1"}
     assert index.attribute_names == ("=x", "sex")
-    assert index.records[2].read_bytes() == PNG + b"sub/c.png"
+    assert index.records[2].read_bytes() == image_of("sub/c.png")
 
 
 def test_the_only_table_of_a_folder_may_have_any_name_and_ids_of_its_own(tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_a_lesion_with_two_diagnoses_is_told(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "outside.png").write_bytes(PNG)
+    (tmp_path / "outside.png").write_bytes(image_of("outside"))
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
