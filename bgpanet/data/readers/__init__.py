@@ -7,9 +7,8 @@ from pathlib import Path
 from bgpanet.data.index import Index
 from bgpanet.data.pack import read_pack
 from bgpanet.data.readers import csv_table, dicom, folder, ham10000, isic2018, isic2020, npz
+from bgpanet.data.readers.draft import Progress
 from bgpanet.errors import InvalidInput
-
-Progress = Callable[[int, int], None]
 
 READERS: dict[str, Callable[[Path, Progress | None], Index]] = {
     "ham10000": ham10000.read,

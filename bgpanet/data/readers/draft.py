@@ -40,7 +40,7 @@ class Row:
 
 @dataclass
 class Draft:
-    """listed: a table names the files, so that an empty one is a missing one."""
+    """Everything that the index will be made of."""
 
     format: str
     path: Path
@@ -49,7 +49,6 @@ class Draft:
     group_unit: str
     rows: list[Row]
     pairs: list[tuple[str, str]] = field(default_factory=list)
-    listed: bool = True
     refused: Complaints = field(default_factory=Complaints)
     excluded: Complaints = field(default_factory=Complaints)
     warned: Complaints = field(default_factory=Complaints)
@@ -100,7 +99,7 @@ class Draft:
             if not name or not name.isprintable():
                 self.refused.add("a class must have a printable name in UTF-8", ascii(name))
         for same in _same(self.classes, str.casefold):
-            self.refused.add("classes differ in capitals alone; give them one name", " and ".join(same))
+            self.refused.add("classes are the same or differ in capitals alone; give them one name", " and ".join(same))
         known = set(self.classes)
         for row in self.rows:
             if row.label is not None and row.label not in known:
@@ -126,20 +125,17 @@ class Draft:
         return found
 
     def _look_at(self, row: Row, file: Path, found: dict[str, ImageFile]) -> None:
-        place = f"{row.where} ({file.name})" if self.listed and row.encode is None else row.where
         try:
             looked_at = inspect(file.read_bytes() if row.encode is None else row.encode())
         except ValueError as error:
             self.excluded.add(str(error), row.where)
             return
         except OSError as error:
-            self.refused.add(f"the image can't be read: {error.strerror}", place)
+            self.refused.add(f"the image can't be read: {error.strerror}", _place(row, file))
             return
         found[row.image_id] = looked_at
-        if looked_at.size == 0 and self.listed:
-            self.refused.add("the image file is empty", place)
-        elif not looked_at.looks_like_image:
-            self.warned.add("the file is neither JPEG nor PNG and will count as unreadable", place)
+        if not looked_at.looks_like_image:
+            self.warned.add("the file is no image and will count as unreadable", _place(row, file))
 
     def _groups(self, rows: list[Row], files: dict[str, ImageFile]) -> dict[str, str]:
         """The joined group of each group."""
@@ -177,6 +173,10 @@ def _same(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     for name in names:
         found[key(name)].append(name)
     return [same for same in found.values() if len(same) > 1]
+
+
+def _place(row: Row, file: Path) -> str:
+    return row.where if file.name in row.where or row.encode else f"{row.where} ({file.name})"
 
 
 def _short(text: str) -> str:

@@ -20,7 +20,7 @@ ByClass = dict[str | None, list[Path]]
 
 def read(path: Path, progress: Progress | None = None) -> Index:
     """The index. Raises InvalidInput with every problem."""
-    draft = Draft("folder", path, about(path), (), "image", [], listed=False)
+    draft = Draft("folder", path, about(path), (), "image", [])
     by_class = files_by_class(path, lambda file: file.suffix.lower() in SUFFIXES, draft.refused, draft.warned)
     draft.classes = tuple(name for name in by_class if name is not None)
     for name, files in by_class.items():
@@ -58,11 +58,11 @@ def files_by_class(path: Path, wanted: Callable[[Path], bool], refused: Complain
 
 
 def _files(folder: Path, wanted: Callable[[Path], bool], warned: Complaints, path: Path) -> list[Path]:
-    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    found = [file for file in visible if wanted(file)]
-    for file in visible:
-        if file not in found and file.suffix.lower() in (*SUFFIXES, *OTHER_IMAGES):
-            warned.add(
-                "the image is of a kind that this format does not read, and is left out", str(file.relative_to(path))
-            )
+    found = []
+    for file in sorted(file for file in folder.iterdir() if not file.name.startswith(".")):
+        if wanted(file):
+            found.append(file)
+        elif file.suffix.lower() in (*SUFFIXES, *OTHER_IMAGES):
+            what = "the image is of a kind that this format does not read, and is left out"
+            warned.add(what, str(file.relative_to(path)))
     return found

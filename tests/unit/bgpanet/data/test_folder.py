@@ -6,13 +6,12 @@ import pytest
 from bgpanet.data.index import Index
 from bgpanet.data.readers import read
 from bgpanet.errors import InvalidInput
+from tests.support.images import image_of
 
-PNG = b"\x89PNG\r\n\x1a\n"
 
-
-def put(path: Path, content: bytes = b"") -> None:
+def put(path: Path, content: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(PNG + (content or path.name.encode()))
+    path.write_bytes(image_of(content or path.name))
 
 
 def groups(index: Index) -> dict[str, str]:
@@ -29,8 +28,8 @@ def test_images_in_the_folder_itself_have_no_labels(tmp_path: Path) -> None:
 
 
 def test_a_sub_folder_is_a_class_and_identical_images_are_one_group(tmp_path: Path) -> None:
-    put(tmp_path / "nv" / "x.png", b"same")
-    put(tmp_path / "mel" / "y.png", b"same")
+    put(tmp_path / "nv" / "x.png", "same")
+    put(tmp_path / "mel" / "y.png", "same")
     put(tmp_path / "mel" / "z.png")
     put(tmp_path / "mel" / "scan.tif")
     (tmp_path / "empty").mkdir()
@@ -57,7 +56,7 @@ def test_images_deeper_than_a_class_are_refused_and_not_left_out_silently(tmp_pa
 def test_classes_that_differ_in_capitals_alone_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "Nevus" / "a.png")
     put(tmp_path / "nevus" / "b.png")
-    with pytest.raises(InvalidInput, match="Nevus and nevus: classes differ in capitals alone"):
+    with pytest.raises(InvalidInput, match="Nevus and nevus: classes are the same or differ in capitals alone"):
         read("folder", tmp_path)
 
 

@@ -10,6 +10,7 @@ from bgpanet.data.index import Index
 from bgpanet.data.readers import read
 from bgpanet.data.readers.ham10000 import CLASSES, DUPLICATES
 from bgpanet.errors import InvalidInput
+from tests.support.images import image_of
 
 HEADER = ["image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]  # in the order of the official file
 
@@ -20,7 +21,7 @@ def layout(folder: Path, labels: Mapping[str, str], part: str = "Training") -> P
     images.mkdir(parents=True)
     (images / "ATTRIBUTION.txt").touch()
     for image_id in labels:
-        (images / f"{image_id}.jpg").write_bytes(b"\xff\xd8\xff" + image_id.encode())
+        (images / f"{image_id}.jpg").write_bytes(image_of(image_id))
     rows = [[image, *("1.0" if name == label else "0.0" for name in HEADER[1:])] for image, label in labels.items()]
     table(folder / f"ISIC2018_Task3_{part}_GroundTruth.csv", [HEADER, *rows])
     return folder

@@ -10,6 +10,7 @@ import pytest
 from bgpanet.data.readers import isic2020, read
 from bgpanet.data.readers.isic2020 import DUPLICATES, TABLES
 from bgpanet.errors import InvalidInput
+from tests.support.images import image_of
 
 HEADER = (
     "image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge", "diagnosis", "benign_malignant",
@@ -22,7 +23,7 @@ def layout(folder: Path, rows: list[tuple[str, str, str]], duplicates: list[tupl
     images = folder / "ISIC_2020_Training_JPEG" / "train"
     images.mkdir(parents=True)
     for image_id, _, _ in rows:
-        (images / f"{image_id}.jpg").write_bytes(b"\xff\xd8\xff" + image_id.encode())
+        (images / f"{image_id}.jpg").write_bytes(image_of(image_id))
     table(
         folder / TABLES[0],
         HEADER,
