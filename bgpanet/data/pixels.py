@@ -9,6 +9,7 @@ last use. `build.lock` is had by the one process that decodes, and says to those
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -43,6 +44,7 @@ TURNS = {
 MOST_PIXELS = 64_000_000  # of an encoded image; a header that claims more is not followed
 SAID_EVERY = 64
 WAIT_SECONDS = 0.1
+OURS = re.compile(r"\.?[0-9a-f]{64}-\d+(-v\d+)?(\..+)?")  # nothing else in the folder is ever touched
 STALE_SECONDS = 86_400.0  # after which a hidden folder is nobody's any more
 
 Told = Callable[[int, int], None]
@@ -342,7 +344,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _make_room(cache: Path, wanted: int, limit: int | None) -> None:
     """Removes what nobody uses: what is not whole in any case, the rest by age until `wanted` bytes fit."""
-    folders = sorted((path for path in cache.iterdir() if path.is_dir()), key=_last_use)
+    folders = sorted((path for path in cache.iterdir() if OURS.fullmatch(path.name)), key=_last_use)
     sizes = {folder: _size(folder) for folder in folders}
     held = sum(sizes.values())
     for folder in folders:

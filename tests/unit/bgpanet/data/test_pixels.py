@@ -321,19 +321,22 @@ def test_nothing_that_is_in_use_is_evicted(tmp_path: Path) -> None:
     assert sizes(cache) == [8]
 
 
-def test_what_is_not_whole_or_of_an_earlier_version_goes_too(tmp_path: Path) -> None:
+def test_what_is_not_whole_or_of_an_earlier_version_goes_too_and_what_is_no_cache_stays(tmp_path: Path) -> None:
     index, cache = index_of(tmp_path, [RED] * 2), tmp_path / "cache"
-    for name, manifest in (("x-4", True), ("y-4-v2", False), (".x-4.host.17", False), (".z", False)):
+    digests = [letter * 64 for letter in "abcd"]
+    earlier, broken, hidden, old = (
+        f"{digests[0]}-4", f"{digests[1]}-4-v2", f".{digests[2]}-4.host.17", f".{digests[3]}-4.host.17"
+    )  # fmt: skip
+    for name in (earlier, broken, hidden, old, "lesions"):
         (cache / name).mkdir(parents=True)
         (cache / name / PIXELS).write_bytes(b"0" * 500)
-        if manifest:
-            (cache / name / MANIFEST).write_text("{}")
-    os.utime(cache / ".z", (0, 0))
+    (cache / earlier / MANIFEST).write_text("{}")
+    os.utime(cache / old, (0, 0))
     open_pixels(index, 4, cache)
-    names = [path.name for path in entries(cache)]
-    assert names == [".x-4.host.17", f"{index.digest}-4-v2", "x-4"], "a hidden one may be somebody's, for a day"
-    open_pixels(index, 5, cache, limit=900)
-    assert "x-4" not in [path.name for path in entries(cache)]
+    names = {path.name for path in entries(cache)}
+    assert names == {earlier, hidden, "lesions", f"{index.digest}-4-v2"}, "a hidden one may be somebody's, for a day"
+    open_pixels(index, 5, cache, limit=1)
+    assert {path.name for path in entries(cache)} == {hidden, "lesions", f"{index.digest}-5-v2"}
 
 
 # ── Several processes ────────────────────────────────────────────────────────────────────────────────────────────
