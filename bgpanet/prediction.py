@@ -19,8 +19,8 @@ from bgpanet.training.distributed import infer_together
 
 def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     """Writes `predictions.csv` and `predictions.parquet`, a row for each image in the data set's order; an unreadable
-    image is a row with its error and no probabilities. Returns the summary, which is also reported as `Result`; but for
-    the leading process, {}.
+    image is a row with its error and no probabilities. Returns the summary, which is also reported as `Result`;
+    processes that do not lead return {}.
 
     Raises:
         InvalidInput, OutOfMemory, Interrupted.

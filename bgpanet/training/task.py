@@ -91,7 +91,7 @@ class State:
     best_loss_weight_focal: float | None = None  # beta of the Dual-Tailed Loss
     epochs_without_improvement: int = 0
     stopped_early: bool = False
-    processes: list[int] = field(default_factory=list)  # how many trained, one entry for each change of it
+    processes: list[int] = field(default_factory=lambda: [1])  # how many train; one more entry for each change
 
 
 def steps_per_epoch(images: int, training: TrainingSpec) -> int:
