@@ -93,7 +93,7 @@ class Workplace:
 
 
 def train(spec: TrainSpec, place: Workplace) -> dict[str, Any]:
-    """Trains on one split. Returns the summary, which is also reported as `Result`; but for the leading process, {}.
+    """Trains on one split. Returns the summary, which is also reported as `Result`; processes that do not lead, {}.
 
     Writes `report.json`, `predictions.csv`, `predictions.parquet`, `validation_predictions.parquet` (by which nothing
     that is reported was chosen but weights, temperature and thresholds), `split.json` (which image was in which part),

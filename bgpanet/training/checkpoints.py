@@ -119,7 +119,7 @@ def saved_compute(folder: Path) -> dict[str, Any] | None:
             return {
                 "threads": int(compute["threads"]),
                 "precision": str(compute["precision"]),
-                "processes": int(compute["processes"]),
+                "processes": int(compute.get("processes", 1)),
             }
         except (OSError, ValueError, KeyError, TypeError):
             continue
