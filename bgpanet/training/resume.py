@@ -72,7 +72,7 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     state = State(**snapshot.state["position"])
     report(Started(step=state.step))
     report(Log(message=f"going on after step {state.step}, epoch {state.epoch}"))
-    if state.images_at_once[-1][1] != task.training.images_at_once:
+    if not state.images_at_once or state.images_at_once[-1][1] != task.training.images_at_once:
         state.images_at_once.append([state.step, task.training.images_at_once])
         told = f"{task.training.images_at_once} images pass the device at once from here on"
         report(Log(level="warning", message=f"{told}; the batch stays, rounding and what layers draw are others"))

@@ -6,18 +6,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bgpanet.data.cleaning import clean
 from bgpanet.data.index import Finding, Level
 from bgpanet.errors import Problem
 
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 TOLD = 5  # places of one kind of problem that are named; the rest is counted
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Size in bytes and digest of an encoded image, and whether it begins like a JPEG or PNG."""
+    """Size in bytes of an image, the digest of its clean copy (see `bgpanet.data.cleaning`), and whether it is one."""
 
     size: int
     sha256: str
@@ -26,7 +26,8 @@ class ImageFile:
 
 def inspect(content: bytes) -> ImageFile:
     """What an index keeps of an encoded image."""
-    return ImageFile(len(content), hashlib.sha256(content).hexdigest(), content.startswith(MAGIC))
+    cleaned = clean(content)
+    return ImageFile(len(content), hashlib.sha256(cleaned.content).hexdigest(), cleaned.format is not None)
 
 
 def first_file(places: list[Path]) -> Path | None:
