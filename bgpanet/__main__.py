@@ -50,6 +50,12 @@ def predict(spec: SpecFile, output: Output, cache: Cache = None, threads: Thread
     _run(Run("predict", spec, output, cache or output / "cache", threads))
 
 
+@app.command()
+def register(spec: SpecFile, output: Output, cache: Cache = None, threads: Threads = None) -> None:
+    """Check a data set and pack it, as a service does before it is used."""
+    _run(Run("register", spec, output, cache or output / "cache", threads))
+
+
 def _run(run: Run) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())

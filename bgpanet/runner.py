@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, Interrupted
-from bgpanet.events import Failure, Log, Report
-from bgpanet.specs import AnySpec, CrossValidateSpec, StudySpec, TrainSpec, read_spec
+from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
+from bgpanet.events import Failure, Log, Report, Told
+from bgpanet.specs import AnySpec, CrossValidateSpec, RegisterSpec, StudySpec, TrainSpec, read_spec
 
 SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit statuses. 75 is sysexits' EX_TEMPFAIL: the same command goes on from the checkpoint."""
@@ -52,7 +52,9 @@ def execute(run: Run, report: Report) -> int:
         report(Log(level="warning", message=str(interruption)))
         return INTERRUPTED
     except BGPANetError as error:
-        report(Failure(reason=error.reason, message=str(error)))
+        problems = error.problems if isinstance(error, InvalidInput) else ()
+        told = tuple(Told(level="refused", where=problem.where, what=problem.what) for problem in problems)
+        report(Failure(reason=error.reason, message=str(error), findings=told))
         return WRONG if error.reason == "invalid_input" else FAILED
     except BrokenPipeError:
         return FAILED  # nobody listens any more
@@ -65,6 +67,11 @@ def execute(run: Run, report: Report) -> int:
 
 
 def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
+    if isinstance(spec, RegisterSpec):
+        from bgpanet.registration import register
+
+        register(spec, run.output, report, stop)
+        return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.prediction import predict

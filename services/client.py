@@ -14,7 +14,7 @@ import httpx
 from services.settings import Settings
 
 ENDED = ("succeeded", "failed", "cancelled")
-NAME = re.compile(r"[A-Za-z0-9._-]+")
+NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
 TRIES = 5
 SILENCE_SECONDS = 120.0  # that `wait` forgives
 
@@ -212,20 +212,54 @@ class Client:
 
     # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def add_dataset(self, name: str, format: str, path: Path | str) -> dict[str, Any]:
-        """Registers a folder that the server can see."""
-        return self.post("datasets", {"name": name, "format": format, "path": str(Path(path).absolute())})
+    def add_dataset(
+        self,
+        name: str,
+        format: str,
+        path: Path | str,
+        *,
+        licence: str | None = None,
+        citation: str | None = None,
+        wait: bool = True,
+        on_update: Callable[[JobHandle], None] | None = None,
+    ) -> dict[str, Any]:
+        """Registers a folder that workers see, and waits until it is ready; `on_update` sees the job that does it.
+
+        Returns the data set: the version that is there already where its content is the same.
+
+        Raises:
+            ApiError: it was refused, with every problem (`status` 422).
+            JobFailed: it could not be registered for another reason.
+        """
+        body = {"name": name, "format": format, "source": {"path": str(Path(path).absolute())}}
+        body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
+        made = self.post("datasets", body, {"Idempotency-Key": str(uuid.uuid4())})
+        if not wait or made["state"] != "registering":
+            return made
+        try:
+            self.job(made["job"]).wait(on_update=on_update, every=0.2)
+        except JobFailed as error:
+            if error.job["reason"] == "invalid_input":
+                raise self._refusal(made["id"]) from None
+            raise
+        return self.dataset(made["id"])
+
+    def _refusal(self, dataset_id: str) -> ApiError:
+        refused = self.dataset(dataset_id)
+        errors = [{"field": finding["where"], "detail": finding["what"]} for finding in refused["findings"]]
+        detail = f"{refused['name']} was refused" if errors else refused["error"]
+        return ApiError(422, {"detail": detail, "errors": errors})
 
     def datasets(self) -> Iterator[dict[str, Any]]:
-        """Registered data sets, newest first."""
+        """Data sets, newest first."""
         return self._pages("datasets", {})
 
     def dataset(self, name: str) -> dict[str, Any]:
-        """One data set, by name or id."""
+        """One data set, by name (its newest version), `name@version` or id."""
         return self.get(f"datasets/{_part(name)}")
 
     def remove_dataset(self, name: str) -> None:
-        """Forgets a data set that no job used."""
+        """Deletes a data set's files; the rest is kept where jobs used it."""
         self.delete(f"datasets/{_part(name)}")
 
     def revoke_token(self, token_id: str) -> None:

@@ -32,7 +32,9 @@ class JobBars:
         self._tasks[job.id] = self._bar.add_task(escape(job.values["name"]), total=1.0, note=job.state)
 
     def update(self, job: JobHandle) -> None:
-        """Shows what the service said of a job last."""
+        """Shows what the service said of a job last; one that is new here gets its bar."""
+        if job.id not in self._tasks:
+            self.add(job)
         self._bar.update(self._tasks[job.id], completed=job.values["progress"]["fraction"], note=escape(_note(job)))
 
 

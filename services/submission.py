@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import AnySpec, CrossValidateSpec, LearningSpec, PredictSpec, StudySpec, TrainSpec, parse_spec
+from bgpanet.specs import (
+    AnySpec,
+    CrossValidateSpec,
+    JobSpec,
+    LearningSpec,
+    PredictSpec,
+    RegisterSpec,
+    StudySpec,
+    TrainSpec,
+    parse_spec,
+)
 from services import jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
@@ -53,19 +63,24 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         dataset = views.find_dataset(context.database, request.dataset)
     except NotFound as error:
         problems.append(Problem("dataset", str(error)))
+    if dataset is not None and dataset.state not in ("ready", "registering"):
+        why = dataset.error or "name another"
+        problems.append(Problem("dataset", f"{request.dataset!r} was {dataset.state}: {why}"))
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
         if isinstance(spec, PredictSpec):
             problems.extend(_model_problems(context, principal, spec))
-        elif dataset is not None:
+        elif dataset is not None and dataset.state == "ready" and not isinstance(spec, RegisterSpec):
             problems.extend(_learning_problems(spec, dataset))
-    if problems or spec is None or dataset is None:
+    if isinstance(spec, RegisterSpec):
+        problems.append(Problem("kind", "data sets are registered by POST /datasets"))
+    if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
     return _new_job(request, spec, dataset, principal)
 
 
-def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Principal) -> NewJob:
+def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal) -> NewJob:
     model = spec.model[:8] if isinstance(spec, PredictSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
@@ -80,7 +95,7 @@ def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Princ
     return replace(new, children=[_child(new, name, training) for name, training in _trainings(spec)])
 
 
-def _trainings(spec: AnySpec) -> list[tuple[str, TrainSpec]]:
+def _trainings(spec: JobSpec) -> list[tuple[str, TrainSpec]]:
     """The trainings that a job consists of, by name; none where it is one run itself."""
     if isinstance(spec, CrossValidateSpec):
         return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]

@@ -38,8 +38,11 @@ class Workbench:
             shutil.rmtree(left, ignore_errors=True)
         self.output.mkdir(parents=True, exist_ok=True)
         spec = dict(self.claim.spec)
-        self._data = self._dataset()
-        spec["data"] = {"format": "packed", "path": str(self._data)}
+        if self.claim.kind == "register":
+            spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
+        else:
+            self._data = self._dataset()
+            spec["data"] = {"format": "packed", "path": str(self._data)}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
         part = "cell" if self.claim.kind == "study" else "fold"
@@ -50,6 +53,10 @@ class Workbench:
             self._artifacts(spec["model"], ("model.safetensors", "model.json"), model)
             spec["model"] = str(model)
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
+
+    def _source(self, source: Mapping[str, str]) -> Path:
+        """Where the files lie that are to be registered."""
+        return Path(source["folder"])
 
     def _dataset(self) -> Path:
         with self.context.database.read() as session:

@@ -26,6 +26,7 @@ from bgpanet.events import (
     Progress,
     Result,
     Started,
+    Told,
     parse_event,
 )
 from services import jobs
@@ -219,17 +220,17 @@ class Attempt:
         if self.failure is not None:
             if self.failure.reason == "storage":
                 self.bench.distrust()
-            return self._failing(self.failure.reason, self.failure.message)
+            return self._failing(self.failure.reason, self.failure.message, self.failure.findings)
         if status < 0:
             return self._failing("worker_lost", f"the child was ended by signal {-status}")
         return self._failing("internal", f"the child ended with status {status} and said no more")
 
     def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:
-        jobs.finish(self.context.database, self.claim.lease, summary, stored)
-        self.uploader.keep_only({artifact.file.key for artifact in stored})
+        self.uploader.keep_only(jobs.finish(self.context.database, self.claim.lease, summary, stored))
 
-    def _failing(self, reason: str, error: str) -> Callable[[], None]:
-        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error)
+    def _failing(self, reason: str, error: str, findings: Sequence[Told] = ()) -> Callable[[], None]:
+        told = [finding.model_dump() for finding in findings]
+        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, told)
 
     def _until_written(self, end: Callable[[], None]) -> None:
         """Writes the end under the lease that the keeper goes on renewing; the database may be away for a while."""
