@@ -1,24 +1,28 @@
 """Where files are kept: one protocol, three stores (folder, S3, memory).
 
-A file is visible whole or not at all. Keys are relative paths such as `jobs/<id>/<sha256>`.
+A file is visible whole or not at all. Keys are relative paths such as `jobs/<id>/<sha256>`. A large file may come in
+parts, numbered from 1, in any order and each as often as it takes; they become a file when all are there.
 """
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from services.errors import ArtifactMissing, StorageError
+from services.errors import ArtifactMissing, Damaged, StorageError
 
 KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 PART_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024  # of what passes memory at once
 
 
 class ArtifactStore(Protocol):
@@ -51,6 +55,34 @@ class ArtifactStore(Protocol):
 
     def local_path(self, key: str) -> Path | None:
         """The file itself, where the store is a folder of this machine; else None."""
+
+    def begin_parts(self, key: str) -> str:
+        """The store's own name for a file that is to come in parts. Raises StorageError."""
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        """Stores a part out of a stream of `size` bytes, and never holds it in memory. Again: replaces it.
+
+        Raises:
+            Damaged: it ended early, or its digest is another; the part that was there before still is.
+            StorageError, ArtifactMissing.
+        """
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        """An address to which anyone may PUT a part for a while; None where there is none."""
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        """Sizes of the parts that are there, by number. Raises StorageError, ArtifactMissing."""
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        """Makes the parts a file, in the order of their numbers; repeating it is safe.
+
+        Raises:
+            Damaged: the whole's digest is another; nothing is visible then, and the parts may be gone.
+            StorageError, ArtifactMissing.
+        """
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        """Forgets parts that became no file, if there are any. Raises StorageError."""
 
 
 def open_store(url: str, *, s3_endpoint_url: str | None = None) -> ArtifactStore:
@@ -119,6 +151,62 @@ class FolderStore:
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
 
+    def begin_parts(self, key: str) -> str:
+        parts_id = secrets.token_hex(16)
+        with _failing(f"making room for parts of {checked_key(key)} in {self.root}"):
+            self._parts(parts_id).mkdir(parents=True)
+        return parts_id
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        folder = self._parts(parts_id)
+        partial = folder / f".{number}.{secrets.token_hex(8)}"
+        with _failing(f"storing part {number} of {key} in {self.root}"):
+            try:
+                with partial.open("xb") as file:
+                    _copy_part(source, file, size, sha256)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(folder / f".{number}")
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        return None
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        with _failing(f"looking for parts of {key} in {self.root}"):
+            found = [path for path in self._parts(parts_id).iterdir() if path.name[1:].isdigit()]
+            return {int(path.name[1:]): path.stat().st_size for path in found}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        target, folder = self._path(key), self._parts(parts_id)
+        if target.is_file() and not folder.exists():
+            return
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        digest = hashlib.sha256()
+        with _failing(f"putting {key} together in {self.root}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("xb") as file:
+                    for number in sorted(self.parts(key, parts_id)):
+                        with (folder / f".{number}").open("rb") as part:
+                            while piece := part.read(PIECE_BYTES):
+                                digest.update(piece)
+                                file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _check_whole(digest.hexdigest(), sha256, key)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+        self.drop_parts(key, parts_id)
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        shutil.rmtree(self._parts(parts_id), ignore_errors=True)
+
+    def _parts(self, parts_id: str) -> Path:
+        return self._path(f"parts/{parts_id}")
+
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
 
@@ -128,6 +216,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
+        self._parts: dict[str, dict[int, bytes]] = {}
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         checked_key(key)
@@ -157,6 +246,39 @@ class MemoryStore:
 
     def local_path(self, key: str) -> Path | None:
         return None
+
+    def begin_parts(self, key: str) -> str:
+        checked_key(key)
+        parts_id = secrets.token_hex(16)
+        self._parts[parts_id] = {}
+        return parts_id
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        content = io.BytesIO()
+        _copy_part(source, content, size, sha256)
+        self._of(key, parts_id)[number] = content.getvalue()
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        return None
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        return {number: len(content) for number, content in self._of(key, parts_id).items()}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        if key in self._files and parts_id not in self._parts:
+            return
+        whole = b"".join(content for _, content in sorted(self._of(key, parts_id).items()))
+        _check_whole(hashlib.sha256(whole).hexdigest(), sha256, key)
+        self._files[key] = whole
+        self.drop_parts(key, parts_id)
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        self._parts.pop(parts_id, None)
+
+    def _of(self, key: str, parts_id: str) -> dict[int, bytes]:
+        if parts_id not in self._parts:
+            raise ArtifactMissing(f"the store has no parts of {key}")
+        return self._parts[parts_id]
 
 
 class S3Store:
@@ -243,6 +365,57 @@ class S3Store:
     def local_path(self, key: str) -> Path | None:
         return None
 
+    def begin_parts(self, key: str) -> str:
+        with _failing(f"beginning parts of {key} in s3://{self.bucket}"):
+            begun = self._client.create_multipart_upload(Bucket=self.bucket, Key=self._name(key))
+            return str(begun["UploadId"])
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        # Signing needs a stream that can seek.
+        with _failing(f"storing part {number} of {key} in s3://{self.bucket}"), tempfile.TemporaryFile() as file:
+            _copy_part(source, file, size, sha256)
+            file.seek(0)
+            named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
+            self._client.upload_part(**named, Body=file, ContentLength=size)
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
+        with _failing(f"signing an address for part {number} of {key}"):
+            address: str = self._client.generate_presigned_url("upload_part", Params=named, ExpiresIn=expires_seconds)
+        return address
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        return {int(part["PartNumber"]): int(part["Size"]) for part in self._listed_parts(key, parts_id)}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        if not self.exists(key):
+            found = sorted(self._listed_parts(key, parts_id), key=lambda part: int(part["PartNumber"]))
+            parts = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in found]
+            with _failing(f"putting {key} together in s3://{self.bucket}"):
+                self._client.complete_multipart_upload(
+                    Bucket=self.bucket, Key=self._name(key), UploadId=parts_id, MultipartUpload={"Parts": parts}
+                )
+        digest = hashlib.sha256()
+        with _failing(f"checking {key} in s3://{self.bucket}"), self.open(key) as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+        try:
+            _check_whole(digest.hexdigest(), sha256, key)
+        except Damaged:
+            self.delete(key)
+            raise
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        with contextlib.suppress(ArtifactMissing), _failing(f"dropping parts of {key} in s3://{self.bucket}"):
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=self._name(key), UploadId=parts_id)
+
+    def _listed_parts(self, key: str, parts_id: str) -> list[dict[str, Any]]:
+        with _failing(f"looking for parts of {key} in s3://{self.bucket}"):
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.bucket, Key=self._name(key), UploadId=parts_id
+            )
+            return [part for page in pages for part in page.get("Parts", ())]
+
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
 
@@ -258,6 +431,25 @@ def _check(path: Path, sha256: str, key: str) -> None:
     found = sha256_of(path)
     if found != sha256:
         raise StorageError(f"{key} has the digest {found[:12]}… instead of {sha256[:12]}…; it is not used")
+
+
+def _copy_part(source: BinaryIO, target: IO[bytes], size: int, sha256: str) -> None:
+    """Copies exactly `size` bytes, piece by piece. Raises Damaged."""
+    digest, left = hashlib.sha256(), size
+    while left and (piece := source.read(min(PIECE_BYTES, left))):
+        digest.update(piece)
+        target.write(piece)
+        left -= len(piece)
+    if left or source.read(1):
+        arrived = f"{size - left}" if left else "more"
+        raise Damaged(f"{arrived} of {size} bytes arrived; send the part again")
+    if digest.hexdigest() != sha256:
+        raise Damaged("the part's digest is not the one that was announced; send it again")
+
+
+def _check_whole(found: str, sha256: str, key: str) -> None:
+    if found != sha256:
+        raise Damaged(f"all parts together have the digest {found[:12]}… instead of {sha256[:12]}…")
 
 
 def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None:

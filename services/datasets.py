@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import RegisterSpec, parse_spec
-from services import jobs, queue, registry
+from services import jobs, queue, registry, uploads
 from services.artifacts import ArtifactStore
 from services.context import Context
 from services.database import Database
@@ -49,7 +49,7 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         InvalidInput: with every problem of the request; those of the data are told by the job.
         Conflict: the idempotency key was used for another request.
     """
-    spec = _checked(asked)
+    spec = _checked(context, principal, asked)
     new = NewJob(
         kind="register",
         name=f"register {asked.name}",
@@ -62,13 +62,15 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
     )
     job_id, created = jobs.submit(context.database, new)
     if created:
+        if asked.upload is not None:
+            uploads.used(context.database, asked.upload, new.dataset_id)
         queue.publish(context.celery, new.resource_class)
         return new.dataset_id, True
     with context.database.read() as session:
         return session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one(), False
 
 
-def _checked(asked: Registration) -> RegisterSpec:
+def _checked(context: Context, principal: Principal, asked: Registration) -> RegisterSpec:
     problems = []
     if not NAME.fullmatch(asked.name):
         problems.append(Problem("name", "must be 1 to 100 letters, digits, dots, dashes or underscores"))
@@ -76,6 +78,8 @@ def _checked(asked: Registration) -> RegisterSpec:
         problems.append(Problem("format", f"unknown format {asked.format!r}; known: {', '.join(READERS)}"))
     if asked.folder is not None and not asked.folder.startswith("/"):
         problems.append(Problem("path", "must begin at the root of the worker's file system: /…"))
+    if asked.upload is not None:
+        problems += _upload_problems(context, principal, asked.upload)
     places = {"folder": asked.folder, "s3": asked.s3, "upload": asked.upload}
     source = {"format": asked.format, **places}
     values = {"source": source, "licence": asked.licence, "citation": asked.citation}
@@ -86,6 +90,14 @@ def _checked(asked: Registration) -> RegisterSpec:
     if problems or not isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
     return spec
+
+
+def _upload_problems(context: Context, principal: Principal, upload_id: str) -> list[Problem]:
+    try:
+        state = uploads.find(context, principal, upload_id).state
+    except NotFound as error:
+        return [Problem("source.upload", str(error))]
+    return [] if state == "complete" else [Problem("source.upload", f"is {state}; send its parts and complete it")]
 
 
 def wait(database: Database, dataset_id: str, seconds: float) -> None:

@@ -17,6 +17,8 @@ class Settings:
     lease_seconds: how long a silent worker keeps its job.
     grace_seconds: how long a child may take to write a checkpoint when it is asked to stop.
     stall_seconds: how long a child may say nothing before it counts as hung.
+    upload_bytes: the largest file that may be uploaded.
+    source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -28,6 +30,8 @@ class Settings:
     lease_seconds: float = 30.0
     grace_seconds: float = 20.0
     stall_seconds: float = 900.0
+    upload_bytes: int = 200_000_000_000
+    source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
 
@@ -45,6 +49,8 @@ class Settings:
             lease_seconds=_seconds("BGPANET_LEASE_SECONDS", get("BGPANET_LEASE_SECONDS"), 30.0),
             grace_seconds=_seconds("BGPANET_GRACE_SECONDS", get("BGPANET_GRACE_SECONDS"), 20.0),
             stall_seconds=_seconds("BGPANET_STALL_SECONDS", get("BGPANET_STALL_SECONDS"), 900.0),
+            upload_bytes=_bytes("BGPANET_UPLOAD_BYTES", get("BGPANET_UPLOAD_BYTES"), 200_000_000_000),
+            source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -70,6 +76,8 @@ class Settings:
             "BGPANET_LEASE_SECONDS": str(self.lease_seconds),
             "BGPANET_GRACE_SECONDS": str(self.grace_seconds),
             "BGPANET_STALL_SECONDS": str(self.stall_seconds),
+            "BGPANET_UPLOAD_BYTES": str(self.upload_bytes),
+            "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}
 
@@ -84,3 +92,11 @@ def _seconds(name: str, text: str | None, default: float) -> float:
     if not 0 < value < 86_400:
         raise ValueError(f"{name}={text!r} must be a number of seconds between 0 and 86400")
     return value
+
+
+def _bytes(name: str, text: str | None, default: int) -> int:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
+    return int(text)

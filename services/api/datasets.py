@@ -12,11 +12,14 @@ routes = Blueprint("datasets", __name__, url_prefix="/datasets")
 
 @routes.post("")
 def post_dataset() -> tuple[Response, int, dict[str, str]]:
-    principal, body = admin(), parse_body(DatasetBody)
+    principal, body = writer(), parse_body(DatasetBody)
+    if body.place.upload is None:
+        admin()  # whatever else a worker can see
     asked = Registration(
         name=body.name,
         format=body.format,
         folder=body.place.path,
+        upload=body.place.upload,
         licence=body.licence,
         citation=body.citation,
         idempotency_key=idempotency_key(),

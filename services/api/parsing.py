@@ -1,5 +1,6 @@
 """Requests in: JSON bodies and query strings, checked against typed models before anything is done."""
 
+import base64
 import json
 import math
 import re
@@ -35,6 +36,13 @@ class SourceBody(Body):
     """Where the files of a data set are."""
 
     path: str | None = Field(None, min_length=1, max_length=4096, description="a folder that workers see; admins only")
+    upload: str | None = Field(None, min_length=1, max_length=36, description="id of a complete upload of one's own")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"name exactly one of {', '.join(type(self).model_fields)}")
+        return self
 
 
 class DatasetBody(Body):
@@ -57,6 +65,14 @@ class DatasetBody(Body):
     def place(self) -> SourceBody:
         """The source, whichever way it was named."""
         return self.source or SourceBody(path=self.path)
+
+
+class UploadBody(Body):
+    """A file that is to be sent in parts."""
+
+    name: str = Field(min_length=1, max_length=200)
+    size: int = Field(ge=1, lt=2**63, description="bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the whole, hex")
 
 
 class TokenBody(Body):
@@ -134,6 +150,14 @@ def idempotency_key() -> str | None:
     if key is not None and not (1 <= len(key) <= 200 and key.isprintable()):
         raise InvalidInput.one("Idempotency-Key", "must be 1 to 200 printable characters")
     return key
+
+
+def content_digest() -> str:
+    """The SHA-256, hex, of the header `Content-Digest: sha-256=:base64:` (RFC 9530). Raises InvalidInput."""
+    match = re.search(r"sha-256=:([A-Za-z0-9+/]{43}=):", request.headers.get("Content-Digest", ""))
+    if match is None:
+        raise InvalidInput.one("Content-Digest", "must tell the digest of the body: sha-256=:base64:")
+    return base64.b64decode(match[1]).hex()
 
 
 def preferred_wait() -> int | None:

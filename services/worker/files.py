@@ -19,7 +19,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.jobs import Claim, NewArtifact, StoredFile
-from services.tables import Artifact, Dataset, Job
+from services.tables import Artifact, Dataset, Job, Upload
 
 
 class Workbench:
@@ -55,8 +55,16 @@ class Workbench:
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
 
     def _source(self, source: Mapping[str, str]) -> Path:
-        """Where the files lie that are to be registered."""
-        return Path(source["folder"])
+        """Where the files lie that are to be registered: a folder, or an archive."""
+        if source.get("folder") is not None:
+            return Path(source["folder"])
+        with self.context.database.read() as session:
+            upload = session.get(Upload, source["upload"])
+        if upload is None or upload.state != "complete":
+            raise StorageError(f"upload {source['upload']} is gone; send it again")
+        archive = self.folder / "archive"
+        _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
+        return archive
 
     def _dataset(self) -> Path:
         with self.context.database.read() as session:
