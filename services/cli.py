@@ -205,7 +205,7 @@ def _findings(findings: Sequence[Mapping[str, Any]], to: Console) -> None:
 def dataset_add(
     name: str,
     format: Annotated[str, typer.Option(help="ham10000 or folder")],
-    path: Annotated[Path, typer.Option(help="a folder that workers see")],
+    path: Annotated[Path, typer.Option(help="a folder that workers see, or a zip or tar of one, which is uploaded")],
     licence: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     citation: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     wait: Annotated[bool, typer.Option(help="until it is ready, with progress")] = True,
@@ -219,7 +219,14 @@ def dataset_add(
 
     with Client() as client, JobBars(errors) as bars:
         made = client.add_dataset(
-            name, format, path, licence=licence, citation=citation, wait=wait, on_update=bars.update
+            name,
+            format,
+            path,
+            licence=licence,
+            citation=citation,
+            wait=wait,
+            on_update=bars.update,
+            on_sent=lambda sent, size: bars.sent(path.name, sent, size),
         )
     if as_json:
         _show(made)

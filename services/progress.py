@@ -37,6 +37,13 @@ class JobBars:
             self.add(job)
         self._bar.update(self._tasks[job.id], completed=job.values["progress"]["fraction"], note=escape(_note(job)))
 
+    def sent(self, name: str, sent: int, size: int) -> None:
+        """Shows how much of a file was uploaded."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(f"upload {escape(name)}", total=1.0, note="")
+        note = f"{sent / 1e6:,.0f} of {size / 1e6:,.0f} MB"
+        self._bar.update(self._tasks[name], completed=sent / size, note=note)
+
 
 def _note(job: JobHandle) -> str:
     progress = job.values["progress"]

@@ -1,4 +1,7 @@
-"""What must happen when nobody asks: jobs of dead workers go on, waiting jobs are noticed, old uploads go. Any number may run."""
+"""What must happen when nobody asks: jobs of dead workers go on, waiting jobs are noticed, old uploads go.
+
+Any number of schedulers may run.
+"""
 
 import logging
 import threading

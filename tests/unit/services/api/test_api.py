@@ -105,6 +105,12 @@ ROUTES = [
     ("POST", "datasets"),
     ("GET", "datasets/d"),
     ("DELETE", "datasets/d"),
+    ("POST", "uploads"),
+    ("GET", "uploads/x"),
+    ("DELETE", "uploads/x"),
+    ("GET", "uploads/x/parts/x"),
+    ("PUT", "uploads/x/parts/x"),
+    ("POST", "uploads/x/complete"),
     ("GET", "jobs"),
     ("POST", "jobs"),
     *[("GET", f"jobs/x{part}") for part in ("", "/metrics", "/logs", "/events", "/attempts", "/artifacts")],
@@ -128,7 +134,9 @@ def test_the_list_of_routes_above_is_complete(api: Api) -> None:
         if rule.rule.startswith("/api/v1/"):
             path = rule.rule
             for name in rule.arguments:
-                path = path.replace(f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID")
+                path = path.replace("<int:", "<").replace(
+                    f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID"
+                )
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 assert (method, path) in known or path == "/api/v1/models/ID", (method, rule.rule)
 
@@ -168,8 +176,14 @@ def test_a_viewer_reads_and_changes_nothing(api: Api) -> None:
     ("method", "path"),
     [("POST", "datasets"), ("DELETE", "datasets/d"), ("GET", "tokens"), ("POST", "tokens"), ("DELETE", "tokens/x")],
 )
-def test_only_admins_register_data_and_make_tokens(api: Api, method: str, path: str) -> None:
-    assert api.call(method, path, "ada", json={}).status_code == 403
+def test_only_admins_register_folders_and_make_tokens(api: Api, method: str, path: str) -> None:
+    body = {"name": "x", "format": "folder", "path": "/x"}
+    assert api.call(method, path, "ada", json=body).status_code == 403
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] != "GET"])
+def test_a_viewer_can_use_no_route_that_changes_something(api: Api, method: str, path: str) -> None:
+    assert api.call(method, path.replace("parts/x", "parts/1"), "eve", json={}).status_code == 403
 
 
 # ── Submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
