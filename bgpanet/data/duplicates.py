@@ -1,51 +1,273 @@
-"""Images that show the same thing: byte for byte, or after being scaled, cropped, recompressed, turned or mirrored."""
+"""Images that show the same thing: byte for byte, or photographed or saved again.
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+The same lesion photographed twice is shifted, turned a little and coloured otherwise, which perceptual hashes of a whole
+frame do not survive, and dermoscopy images of different lesions resemble each other in all that such hashes see. So
+local features are compared (SIFT; Lowe 2004, RootSIFT; Arandjelović and Zisserman 2012): each image's nearest ones by
+an aggregate of its features (VLAD; Jégou et al. 2010) are candidates, and a candidate counts where enough features
+agree on one shift, turn and scale (RANSAC). Mirror images are not found, nor images without any structure.
+"""
+
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from bgpanet.data.index import Index
+from bgpanet.data.index import Index, join_groups
+from bgpanet.errors import InvalidInput
+
+LONGER_SIDE = 200  # pixels, at which features are looked for
+FEATURES = 96  # the strongest, of an image
+NEIGHBOURS = 8  # candidates of an image
+WORDS, DIMENSIONS, ROUNDS = 64, 48, 8  # of the aggregate; rounds of k-means
+SAMPLE = 30_000  # features that the words are learnt from
+TOLERANCE = 4.0  # pixels by which features that agree may differ
+AGREEING = 9  # features: fewer are chance
+_NOTHING = np.zeros((0, 2), np.float16), np.zeros((0, 128), np.uint8)
 
 
 @dataclass(frozen=True)
 class Fingerprints:
     """What of a data set's images suffices to find them again elsewhere, in the order of its index; N images.
 
-    image_ids: of the readable images. sha256: (N,) text, hex, of the stored bytes. thumbnails: (N, S, S, 3) uint8, RGB.
+    image_ids: of the readable images. sha256: of what is stored of each, hex. counts: (N,) features of each. points:
+    (sum of counts, 2) float16, pixels at LONGER_SIDE. descriptors: (sum of counts, 128) uint8, square roots of SIFT's.
+    About 11 kB an image.
     """
 
     image_ids: tuple[str, ...]
-    sha256: np.ndarray
-    thumbnails: np.ndarray
+    sha256: tuple[str, ...]
+    counts: np.ndarray
+    points: np.ndarray
+    descriptors: np.ndarray
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, str, tuple[np.ndarray, np.ndarray]]]) -> "Fingerprints":
+        """From (image id, SHA-256, what `features` gave) of each image."""
+        rows = list(images)
+        points, descriptors = zip(_NOTHING, *(found for _, _, found in rows), strict=True)
+        return cls(
+            tuple(image_id for image_id, _, _ in rows),
+            tuple(sha256 for _, sha256, _ in rows),
+            np.array([len(found) for _, _, (found, _) in rows], dtype=np.int64),
+            np.concatenate(points),
+            np.concatenate(descriptors),
+        )
 
     def write(self, path: Path) -> None:
-        """One `.npz` file without pickles, about 1 kB an image."""
-        raise NotImplementedError
+        """One `.npz` file without pickles."""
+        names = {"image_ids": np.array(self.image_ids, np.str_), "sha256": np.array(self.sha256, np.str_)}
+        with path.open("wb") as file:
+            np.savez(file, counts=self.counts, points=self.points, descriptors=self.descriptors, **names)
 
     @classmethod
     def read(cls, path: Path) -> "Fingerprints":
         """What `write` wrote. Raises InvalidInput."""
-        raise NotImplementedError
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found = cls(
+                    tuple(stored["image_ids"].tolist()),
+                    tuple(stored["sha256"].tolist()),
+                    stored["counts"],
+                    stored["points"],
+                    stored["descriptors"],
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InvalidInput.one(str(path), f"can't be read as fingerprints: {error}") from None
+        total = int(found.counts.sum())
+        if not len(found.image_ids) == len(found.sha256) == len(found.counts) or found.descriptors.shape != (
+            total,
+            128,
+        ):
+            raise InvalidInput.one(str(path), "is damaged: its parts do not fit together")
+        return found
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that show the same. similarity: 1.0 for the same bytes, else as in `find_pairs`, below 1."""
+    """Two images that show the same. agreeing: features that agree on how one lies over the other; 0 for the same
+    bytes, where none are needed."""
 
     first: str
     second: str
-    similarity: float
+    agreeing: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether they are the same bytes."""
+        return self.agreeing == 0
+
+
+def features(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """(points, descriptors) of an image in any mode and size, as in `Fingerprints`."""
+    import cv2  # not where only the control plane is installed
+
+    longer = max(image.size)
+    size = tuple(max(8, round(side * LONGER_SIDE / longer)) for side in image.size)
+    grey = np.asarray(image.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR))
+    cv2.setNumThreads(1)  # images are looked at in threads already
+    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.01, edgeThreshold=15)
+    keypoints, found = sift.detectAndCompute(grey, None)
+    if found is None:
+        return _NOTHING
+    strongest = np.argsort([-point.response for point in keypoints], kind="stable")[:FEATURES]
+    points = np.array([keypoints[n].pt for n in strongest], np.float16)
+    shares = found[strongest] / np.maximum(found[strongest].sum(axis=1, keepdims=True), 1e-6)
+    return points, np.rint(np.sqrt(shares) * 255).astype(np.uint8)
 
 
 def find_pairs(
     one: Fingerprints, other: Fingerprints | None = None, progress: Callable[[int, int], None] | None = None
 ) -> list[Pair]:
-    """Pairs inside one data set, each once, or between two (first is of `one`); the most similar first."""
-    raise NotImplementedError
+    """Pairs inside one data set, each once, or between two (`first` is of `one`): the same bytes first, then those on
+    which most features agree. `progress` is called with candidates looked at and in all."""
+    same = _identical(one, other)
+    known = {(pair.first, pair.second) for pair in same}
+    left, right = _Features(one), _Features(other or one)
+    candidates = _candidates(one, other)
+    found = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(candidates), 2000):
+            part = candidates[start : start + 2000]
+            for (i, j), agreeing in zip(
+                part, pool.map(lambda c: _agreeing(left[c[0]], right[c[1]]), part), strict=True
+            ):
+                pair = Pair(one.image_ids[i], (other or one).image_ids[j], agreeing)
+                if agreeing >= AGREEING and (pair.first, pair.second) not in known:
+                    found.append(pair)
+            if progress is not None:
+                progress(min(start + 2000, len(candidates)), len(candidates))
+    return same + sorted(found, key=lambda pair: (-pair.agreeing, pair.first, pair.second))
 
 
 def join(index: Index, pairs: Iterable[Pair]) -> Index:
     """The index with the groups of each pair made one, so that no split tears them apart. Its digest is another."""
-    raise NotImplementedError
+    group_of = {record.image_id: record.group for record in index.records}
+    root = join_groups(group_of.values(), ((group_of[pair.first], group_of[pair.second]) for pair in pairs))
+    return replace(index, records=tuple(replace(record, group=root[record.group]) for record in index.records))
+
+
+def _identical(one: Fingerprints, other: Fingerprints | None) -> list[Pair]:
+    """Of three and more with the same bytes, all pairs."""
+    by_digest: defaultdict[str, list[str]] = defaultdict(list)
+    for image_id, sha256 in zip(one.image_ids, one.sha256, strict=True):
+        by_digest[sha256].append(image_id)
+    pairs: Iterator[tuple[str, str]]
+    if other is None:
+        pairs = (pair for same in by_digest.values() for pair in combinations(sorted(same), 2))
+    else:
+        here = zip(other.image_ids, other.sha256, strict=True)
+        pairs = (pair for image_id, sha256 in here for pair in product(by_digest.get(sha256, []), [image_id]))
+    return [Pair(first, second, 0) for first, second in sorted(pairs)]
+
+
+class _Features:
+    """(points, descriptors) of each image."""
+
+    def __init__(self, prints: Fingerprints) -> None:
+        self._prints = prints
+        self._ends = np.cumsum(prints.counts)
+
+    def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(self._ends[n] - self._prints.counts[n], self._ends[n])
+        return self._prints.points[part], self._prints.descriptors[part]
+
+
+def _candidates(one: Fingerprints, other: Fingerprints | None) -> list[tuple[int, int]]:
+    """Positions of images whose aggregates are among each other's nearest, in order."""
+    both = [one] if other is None else [one, other]
+    if any(len(prints.descriptors) == 0 for prints in both):
+        return []
+    words = _words(np.concatenate([_sample(prints.descriptors) for prints in both]))
+    left = _aggregates(one, words)
+    right = left if other is None else _aggregates(other, words)
+    found = _nearest(left, right, itself=other is None)
+    if other is not None:
+        found |= {(i, j) for j, i in _nearest(right, left, itself=False)}
+        return sorted(found)
+    return sorted({(min(pair), max(pair)) for pair in found})
+
+
+def _sample(descriptors: np.ndarray) -> np.ndarray:
+    return descriptors[:: max(1, len(descriptors) // SAMPLE)].astype(np.float32)
+
+
+def _words(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean (128,), projection (128, D), centres (W, D)) by principal components and k-means."""
+    mean = sample.mean(axis=0)
+    _, axes = np.linalg.eigh(np.cov((sample - mean).T))
+    projection = axes[:, ::-1][:, :DIMENSIONS].astype(np.float32)
+    points = (sample - mean) @ projection
+    rng = np.random.Generator(np.random.Philox(key=0))
+    centres = points[rng.permutation(len(points))[:WORDS]]
+    for _ in range(ROUNDS):
+        nearest = _nearest_word(points, centres)
+        for word in range(len(centres)):
+            if (mine := nearest == word).any():
+                centres[word] = points[mine].mean(axis=0)
+    return mean, projection, centres
+
+
+def _nearest_word(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.asarray((points @ centres.T - 0.5 * (centres**2).sum(axis=1)).argmax(axis=1))
+
+
+def _aggregates(prints: Fingerprints, words: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """(N, W·D) float32 of unit length: for each word the direction in which the image's features differ from it."""
+    mean, projection, centres = words
+    made = np.zeros((len(prints.image_ids), len(centres), projection.shape[1]), np.float32)
+    ends = np.cumsum(prints.counts)
+    for start in range(0, len(made), 500):
+        counts = prints.counts[start : start + 500]
+        part = slice(ends[start] - prints.counts[start], ends[start + len(counts) - 1])
+        points = (prints.descriptors[part].astype(np.float32) - mean) @ projection
+        nearest = _nearest_word(points, centres)
+        rest = _unit(points - centres[nearest])
+        np.add.at(made, (np.repeat(np.arange(start, start + len(counts)), counts), nearest), rest)
+    flat = _unit(made).reshape(len(made), -1)
+    return _unit(np.sign(flat) * np.sqrt(np.abs(flat)))
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6))
+
+
+def _nearest(left: np.ndarray, right: np.ndarray, *, itself: bool) -> set[tuple[int, int]]:
+    """(position in left, position in right) of the nearest ones of each of left."""
+    found: set[tuple[int, int]] = set()
+    for start in range(0, len(left), 1000):
+        alike = left[start : start + 1000] @ right.T
+        rows = np.arange(len(alike))
+        if itself:
+            alike[rows, start + rows] = -np.inf
+        most = min(NEIGHBOURS, alike.shape[1] - itself)
+        if most > 0:
+            nearest = np.argpartition(-alike, most - 1, axis=1)[:, :most]
+            found.update(zip(np.repeat(start + rows, most).tolist(), nearest.ravel().tolist(), strict=True))
+    return found
+
+
+def _agreeing(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> int:
+    """How many features agree on one shift, turn and scale."""
+    import cv2
+
+    if min(len(one[0]), len(other[0])) < AGREEING:
+        return 0
+    alike = one[1].astype(np.float32) @ other[1].astype(np.float32).T
+    there = alike.argmax(axis=1)
+    mutual = alike.argmax(axis=0)[there] == np.arange(len(there))
+    if mutual.sum() < AGREEING:
+        return 0
+    source = np.ascontiguousarray(one[0][mutual], np.float32)
+    target = np.ascontiguousarray(other[0][there[mutual]], np.float32)
+    options: dict[str, Any] = {"method": cv2.RANSAC, "ransacReprojThreshold": TOLERANCE, "maxIters": 500}
+    moved, agree = cv2.estimateAffinePartial2D(source, target, **options)
+    if moved is None or not 0.5 < np.hypot(moved[0, 0], moved[1, 0]) < 2:
+        return 0
+    return int(agree.sum())

@@ -1,14 +1,17 @@
 """A registered data set's form: `index.json` and one uncompressed `images.tar`, read in place by offset."""
 
+import hashlib
 import io
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bgpanet.data.cleaning import clean
 from bgpanet.data.index import Finding, ImageRecord, Index
 from bgpanet.errors import InvalidInput, Problem
 
@@ -33,6 +36,8 @@ class _Finding(_Strict):
     level: Literal["refused", "excluded", "warned"]
     where: str
     what: str
+    rows: tuple[str, ...] = ()
+    count: int = 0
 
 
 class _Index(_Strict):
@@ -49,17 +54,22 @@ class _Index(_Strict):
 def pack(index: Index, folder: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Writes both files into `folder`, the index last. The same data gives the same bytes. Returns the folder.
 
+    Nothing but pixels is written, whoever made the index; its digest is that of what is written.
+
     Raises:
         DataDamaged: an image is not any more what it was when it was indexed.
         OSError: the files could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = []
+    stored = []
     partial = folder / f".{IMAGES}"
     with partial.open("wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, record in enumerate(index.records, start=1):
-                content = record.read_bytes()
+            for number, source in enumerate(index.records, start=1):
+                content = clean(source.read_bytes()).content
+                record = replace(source, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+                stored.append(record)
                 member = tarfile.TarInfo(f"images/{record.image_id}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -81,12 +91,12 @@ def pack(index: Index, folder: Path, progress: Callable[[int, int], None] | None
         os.fsync(file.fileno())
     partial.replace(folder / IMAGES)
     written = _Index(
-        digest=index.digest,
+        digest=replace(index, records=tuple(stored)).digest,
         format=index.format,
         classes=index.classes,
         group_unit=index.group_unit,
         synthetic=index.synthetic,
-        findings=tuple(_Finding(level=f.level, where=f.where, what=f.what) for f in index.findings),
+        findings=tuple(_Finding(**vars(finding)) for finding in index.findings),
         records=tuple(records),
     )
     partial = folder / f".{INDEX}"
@@ -113,7 +123,7 @@ def read_pack(folder: Path, progress: Callable[[int, int], None] | None = None) 
             for r in stored.records
         ),
         group_unit=stored.group_unit,
-        findings=tuple(Finding(f.level, f.where, f.what) for f in stored.findings),
+        findings=tuple(Finding(**dict(finding)) for finding in stored.findings),
         synthetic=stored.synthetic,
     )
     if index.digest != stored.digest:

@@ -6,18 +6,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from bgpanet.data.cleaning import clean
 from bgpanet.data.index import Finding
 from bgpanet.errors import Problem
 
 IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 TOLD = 5  # places of one kind of problem that are named; the rest is counted
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Size in bytes and digest of a file, and whether it begins like a JPEG or PNG."""
+    """Size in bytes of a file, the digest of its clean image (see `bgpanet.data.cleaning`), and whether it has one."""
 
     size: int
     sha256: str
@@ -26,8 +26,9 @@ class ImageFile:
 
 def inspect(path: Path) -> ImageFile:
     """Reads a file once. Raises OSError."""
-    content = path.read_bytes()
-    return ImageFile(len(content), hashlib.sha256(content).hexdigest(), content.startswith(MAGIC))
+    source = path.read_bytes()
+    cleaned = clean(source)
+    return ImageFile(len(source), hashlib.sha256(cleaned.content).hexdigest(), cleaned.format is not None)
 
 
 class Complaints:

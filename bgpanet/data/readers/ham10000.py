@@ -119,10 +119,8 @@ def _files(
         if progress is not None and (number % 100 == 0 or number == len(rows)):
             progress(number, len(rows))
     for image_id, (_, looked_at) in found.items():
-        if looked_at.size == 0:
-            refused.add("the image file is empty", f"{image_id}.jpg")
-        elif not looked_at.looks_like_image:
-            warned.add("the file is neither JPEG nor PNG and will count as unreadable", f"{image_id}.jpg")
+        if not looked_at.looks_like_image:
+            warned.add("the file is no image and will count as unreadable", f"{image_id}.jpg")
     return found
 
 

@@ -48,7 +48,7 @@ def test_images_of_both_folders_are_found_and_grouped_by_lesion(tmp_path: Path) 
     assert index.labels.tolist() == [CLASSES.index("nv"), CLASSES.index("nv"), CLASSES.index("mel")]
     assert (index.group_unit, index.synthetic, index.findings) == ("lesion", False, ())
     assert index.records[0].attributes["age"] == "50"
-    assert index.records[2].read_bytes() == JPEG + b"c"
+    assert index.records[2].read_source() == JPEG + b"c"
 
 
 def test_lesions_that_share_an_image_by_the_table_or_byte_for_byte_become_one_group(tmp_path: Path) -> None:
@@ -65,7 +65,6 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     rows = [*THREE, ("L9", "a", "nv"), ("", "d", "nv"), ("L4", "e", "wart"), ("L5", "f g", "nv")]
     layout(tmp_path, rows)
     (tmp_path / FOLDERS[0] / "c.jpg").unlink()
-    (tmp_path / FOLDERS[1] / "b.jpg").write_bytes(b"")
     text = refusal(tmp_path)
     for part in (
         "HAM10000_metadata.csv:5 (a, first in row 2): image_id stands in the table twice",
@@ -73,7 +72,6 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         "HAM10000_metadata.csv:7 ('wart'): unknown dx; known are akiec",
         "HAM10000_metadata.csv:8: image_id must be letters",
         "c.jpg: there is no such image in HAM10000_images_part_1 or HAM10000_images_part_2",
-        "b.jpg: the image file is empty",
     ):
         assert part in text
 
