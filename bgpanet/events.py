@@ -84,6 +84,8 @@ class Told(_Event):
     level: str
     where: str
     what: str
+    rows: tuple[str, ...] = ()
+    count: int = 0
 
 
 class Failure(_Event):

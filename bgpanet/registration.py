@@ -7,7 +7,7 @@ from typing import Any
 
 from bgpanet.data.archives import extract
 from bgpanet.data.index import Index
-from bgpanet.data.pack import pack
+from bgpanet.data.pack import pack, read_pack
 from bgpanet.data.readers import read
 from bgpanet.errors import DataDamaged, Interrupted, InvalidInput
 from bgpanet.events import ArtifactWritten, Progress, Report, Result
@@ -45,7 +45,7 @@ def register(spec: RegisterSpec, output: Path, report: Report, stop: Callable[[]
     files = [packed / name for name in ("images.tar", "index.json")]
     for file in files:
         report(ArtifactWritten(name=file.name, path=str(file), media_type=MEDIA_TYPES[file.suffix]))
-    facts = describe(index, spec, files)
+    facts = describe(read_pack(packed), spec, files)
     report(Result(summary=facts))
     return facts
 
@@ -103,7 +103,7 @@ def describe(index: Index, spec: RegisterSpec, files: Sequence[Path]) -> dict[st
         "licence": spec.licence,
         "citation": spec.citation,
         "bytes": sum(file.stat().st_size for file in files),
-        "findings": [{"level": f.level, "where": f.where, "what": f.what} for f in index.findings],
+        "findings": [{**vars(finding), "rows": list(finding.rows)} for finding in index.findings],
     }
 
 

@@ -112,7 +112,7 @@ class FolderStore:
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         target = self._path(key)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-        with _failing(f"storing {key} in {self.root}"):
+        with failing(f"storing {key} in {self.root}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with partial.open("xb") as file, path.open("rb") as source:
@@ -129,14 +129,14 @@ class FolderStore:
             _receive(source, path, sha256, key)
 
     def open(self, key: str) -> BinaryIO:
-        with _failing(f"reading {key} in {self.root}"):
+        with failing(f"reading {key} in {self.root}"):
             return self._path(key).open("rb")
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
-        with _failing(f"deleting {key} in {self.root}"):
+        with failing(f"deleting {key} in {self.root}"):
             self._path(key).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -153,14 +153,14 @@ class FolderStore:
 
     def begin_parts(self, key: str) -> str:
         parts_id = secrets.token_hex(16)
-        with _failing(f"making room for parts of {checked_key(key)} in {self.root}"):
+        with failing(f"making room for parts of {checked_key(key)} in {self.root}"):
             self._parts(parts_id).mkdir(parents=True)
         return parts_id
 
     def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
         folder = self._parts(parts_id)
         partial = folder / f".{number}.{secrets.token_hex(8)}"
-        with _failing(f"storing part {number} of {key} in {self.root}"):
+        with failing(f"storing part {number} of {key} in {self.root}"):
             try:
                 with partial.open("xb") as file:
                     _copy_part(source, file, size, sha256)
@@ -174,7 +174,7 @@ class FolderStore:
         return None
 
     def parts(self, key: str, parts_id: str) -> dict[int, int]:
-        with _failing(f"looking for parts of {key} in {self.root}"):
+        with failing(f"looking for parts of {key} in {self.root}"):
             found = [path for path in self._parts(parts_id).iterdir() if path.name[1:].isdigit()]
             return {int(path.name[1:]): path.stat().st_size for path in found}
 
@@ -184,7 +184,7 @@ class FolderStore:
             return
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         digest = hashlib.sha256()
-        with _failing(f"putting {key} together in {self.root}"):
+        with failing(f"putting {key} together in {self.root}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with partial.open("xb") as file:
@@ -220,7 +220,7 @@ class MemoryStore:
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         checked_key(key)
-        with _failing(f"storing {key}"):
+        with failing(f"storing {key}"):
             _check(path, sha256, key)
             self._files[key] = path.read_bytes()
 
@@ -285,32 +285,18 @@ class S3Store:
     """Objects of a bucket, under a prefix; large ones in parts, which S3 shows only when all are there."""
 
     def __init__(self, bucket: str, prefix: str, endpoint_url: str | None) -> None:
-        import boto3
         from boto3.s3.transfer import TransferConfig
-        from botocore.config import Config
 
         self.bucket = bucket
         self._prefix = f"{checked_key(prefix)}/" if prefix else ""
         self._transfer = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4
         )
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint_url,
-            config=Config(
-                retries={"mode": "standard", "max_attempts": 5},
-                connect_timeout=5,
-                read_timeout=60,
-                signature_version="s3v4",
-                s3={"addressing_style": "path" if endpoint_url else "auto"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self._client = s3_client(endpoint_url)
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         extra = {"ContentType": media_type, "Metadata": {"sha256": sha256}}
-        with _failing(f"storing {key} in s3://{self.bucket}"):
+        with failing(f"storing {key} in s3://{self.bucket}"):
             _check(path, sha256, key)
             self._client.upload_file(str(path), self.bucket, self._name(key), ExtraArgs=extra, Config=self._transfer)
             stored = self._client.head_object(Bucket=self.bucket, Key=self._name(key))["ContentLength"]
@@ -322,12 +308,12 @@ class S3Store:
             _receive(source, path, sha256, key)
 
     def open(self, key: str) -> BinaryIO:
-        with _failing(f"reading {key} in s3://{self.bucket}"):
+        with failing(f"reading {key} in s3://{self.bucket}"):
             body: BinaryIO = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
             return body
 
     def exists(self, key: str) -> bool:
-        with _failing(f"looking for {key} in s3://{self.bucket}"):
+        with failing(f"looking for {key} in s3://{self.bucket}"):
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._name(key))
             except self._client.exceptions.ClientError as error:
@@ -337,11 +323,11 @@ class S3Store:
         return True
 
     def delete(self, key: str) -> None:
-        with _failing(f"deleting {key} in s3://{self.bucket}"):
+        with failing(f"deleting {key} in s3://{self.bucket}"):
             self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> Iterator[str]:
-        with _failing(f"listing s3://{self.bucket}"):
+        with failing(f"listing s3://{self.bucket}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._prefix + prefix
             )
@@ -356,7 +342,7 @@ class S3Store:
             "Key": self._name(key),
             "ResponseContentDisposition": f'attachment; filename="{filename}"',
         }
-        with _failing(f"signing an address of {key}"):
+        with failing(f"signing an address of {key}"):
             address: str = self._client.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=expires_seconds
             )
@@ -366,13 +352,13 @@ class S3Store:
         return None
 
     def begin_parts(self, key: str) -> str:
-        with _failing(f"beginning parts of {key} in s3://{self.bucket}"):
+        with failing(f"beginning parts of {key} in s3://{self.bucket}"):
             begun = self._client.create_multipart_upload(Bucket=self.bucket, Key=self._name(key))
             return str(begun["UploadId"])
 
     def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
         # Signing needs a stream that can seek.
-        with _failing(f"storing part {number} of {key} in s3://{self.bucket}"), tempfile.TemporaryFile() as file:
+        with failing(f"storing part {number} of {key} in s3://{self.bucket}"), tempfile.TemporaryFile() as file:
             _copy_part(source, file, size, sha256)
             file.seek(0)
             named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
@@ -380,7 +366,7 @@ class S3Store:
 
     def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
         named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
-        with _failing(f"signing an address for part {number} of {key}"):
+        with failing(f"signing an address for part {number} of {key}"):
             address: str = self._client.generate_presigned_url("upload_part", Params=named, ExpiresIn=expires_seconds)
         return address
 
@@ -391,12 +377,12 @@ class S3Store:
         if not self.exists(key):
             found = sorted(self._listed_parts(key, parts_id), key=lambda part: int(part["PartNumber"]))
             parts = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in found]
-            with _failing(f"putting {key} together in s3://{self.bucket}"):
+            with failing(f"putting {key} together in s3://{self.bucket}"):
                 self._client.complete_multipart_upload(
                     Bucket=self.bucket, Key=self._name(key), UploadId=parts_id, MultipartUpload={"Parts": parts}
                 )
         digest = hashlib.sha256()
-        with _failing(f"checking {key} in s3://{self.bucket}"), self.open(key) as file:
+        with failing(f"checking {key} in s3://{self.bucket}"), self.open(key) as file:
             while piece := file.read(PIECE_BYTES):
                 digest.update(piece)
         try:
@@ -406,11 +392,11 @@ class S3Store:
             raise
 
     def drop_parts(self, key: str, parts_id: str) -> None:
-        with contextlib.suppress(ArtifactMissing), _failing(f"dropping parts of {key} in s3://{self.bucket}"):
+        with contextlib.suppress(ArtifactMissing), failing(f"dropping parts of {key} in s3://{self.bucket}"):
             self._client.abort_multipart_upload(Bucket=self.bucket, Key=self._name(key), UploadId=parts_id)
 
     def _listed_parts(self, key: str, parts_id: str) -> list[dict[str, Any]]:
-        with _failing(f"looking for parts of {key} in s3://{self.bucket}"):
+        with failing(f"looking for parts of {key} in s3://{self.bucket}"):
             pages = self._client.get_paginator("list_parts").paginate(
                 Bucket=self.bucket, Key=self._name(key), UploadId=parts_id
             )
@@ -418,6 +404,26 @@ class S3Store:
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
+
+
+def s3_client(endpoint_url: str | None) -> Any:
+    """A client that tries again, and does not wait for ever."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        config=Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=60,
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
 
 
 def checked_key(key: str) -> str:
@@ -455,7 +461,7 @@ def _check_whole(found: str, sha256: str, key: str) -> None:
 def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None:
     """Copies a stream into a file that appears whole."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with _failing(f"fetching {key} to {path.parent}"):
+    with failing(f"fetching {key} to {path.parent}"):
         try:
             with partial.open("xb") as file:
                 shutil.copyfileobj(source, file, PART_BYTES)
@@ -467,7 +473,7 @@ def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
+def failing(what: str) -> Iterator[None]:
     """Errors of files, network and S3 become StorageError, with what was being done; no secrets are in their texts."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError

@@ -205,7 +205,9 @@ def _findings(findings: Sequence[Mapping[str, Any]], to: Console) -> None:
 def dataset_add(
     name: str,
     format: Annotated[str, typer.Option(help="ham10000 or folder")],
-    path: Annotated[Path, typer.Option(help="a folder that workers see, or a zip or tar of one, which is uploaded")],
+    path: Annotated[
+        str, typer.Option(help="a folder that workers see, s3://bucket/prefix, or a zip or tar, which is uploaded")
+    ],
     licence: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     citation: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     wait: Annotated[bool, typer.Option(help="until it is ready, with progress")] = True,
@@ -226,7 +228,7 @@ def dataset_add(
             citation=citation,
             wait=wait,
             on_update=bars.update,
-            on_sent=lambda sent, size: bars.sent(path.name, sent, size),
+            on_sent=lambda sent, size: bars.sent(Path(path).name, sent, size),
         )
     if as_json:
         _show(made)

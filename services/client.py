@@ -229,9 +229,9 @@ class Client:
     ) -> dict[str, Any]:
         """Registers a data set, and waits until it is ready; `on_update` sees the job that does it.
 
-        path: a folder that workers see, or a zip or tar of one on this machine, which is uploaded first (`on_sent`
-        sees bytes sent and in all). Returns the data set: the version that is there already where the content is the
-        same.
+        path: a folder that workers see, `s3://bucket/prefix`, or a zip or tar on this machine, which is uploaded first
+        (`on_sent` sees bytes sent and in all). Returns the data set: the version that is there already where the
+        content is the same.
 
         Raises:
             ApiError: it was refused, with every problem (`status` 422).
@@ -251,6 +251,8 @@ class Client:
         return self.dataset(made["id"])
 
     def _source(self, path: Path | str, on_sent: Callable[[int, int], None] | None) -> dict[str, str]:
+        if str(path).startswith("s3://"):
+            return {"s3": str(path)}
         if Path(path).is_file():
             return {"upload": str(self.upload(path, on_sent)["id"])}
         return {"path": str(Path(path).absolute())}

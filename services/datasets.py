@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import RegisterSpec, parse_spec
-from services import jobs, queue, registry, uploads
+from services import jobs, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
 from services.context import Context
 from services.database import Database
@@ -78,6 +78,8 @@ def _checked(context: Context, principal: Principal, asked: Registration) -> Reg
         problems.append(Problem("format", f"unknown format {asked.format!r}; known: {', '.join(READERS)}"))
     if asked.folder is not None and not asked.folder.startswith("/"):
         problems.append(Problem("path", "must begin at the root of the worker's file system: /…"))
+    if asked.s3 is not None:
+        problems += sources.problems(context.settings, asked.s3)
     if asked.upload is not None:
         problems += _upload_problems(context, principal, asked.upload)
     places = {"folder": asked.folder, "s3": asked.s3, "upload": asked.upload}

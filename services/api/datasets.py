@@ -19,6 +19,7 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
         name=body.name,
         format=body.format,
         folder=body.place.path,
+        s3=body.place.s3,
         upload=body.place.upload,
         licence=body.licence,
         citation=body.citation,

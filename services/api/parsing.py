@@ -36,6 +36,7 @@ class SourceBody(Body):
     """Where the files of a data set are."""
 
     path: str | None = Field(None, min_length=1, max_length=4096, description="a folder that workers see; admins only")
+    s3: str | None = Field(None, min_length=1, max_length=1024, description="s3://bucket/prefix; admins only")
     upload: str | None = Field(None, min_length=1, max_length=36, description="id of a complete upload of one's own")
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bgpanet.events import ArtifactWritten, CheckpointWritten
+from services import sources
 from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
@@ -23,10 +24,13 @@ from services.tables import Artifact, Dataset, Job, Upload
 
 
 class Workbench:
-    """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`."""
+    """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`.
 
-    def __init__(self, context: Context, claim: Claim) -> None:
-        self.context, self.claim = context, claim
+    `say` hears how far fetching a source is, and may raise to end it.
+    """
+
+    def __init__(self, context: Context, claim: Claim, say: Callable[[str], None] = lambda message: None) -> None:
+        self.context, self.claim, self.say = context, claim, say
         self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
         self.output = self.folder / "output"
         self.spec = self.folder / "spec.json"
@@ -58,6 +62,8 @@ class Workbench:
         """Where the files lie that are to be registered: a folder, or an archive."""
         if source.get("folder") is not None:
             return Path(source["folder"])
+        if source.get("s3") is not None:
+            return sources.fetch(self.context.settings, source["s3"], self.folder / "source", self.say)
         with self.context.database.read() as session:
             upload = session.get(Upload, source["upload"])
         if upload is None or upload.state != "complete":

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from bgpanet.errors import InvalidInput
 from bgpanet.events import (
     ArtifactWritten,
     CheckpointWritten,
@@ -56,7 +57,7 @@ class Attempt:
         self.context, self.claim, self.server, self.threads, self.draining = context, claim, server, threads, draining
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self.bench = Workbench(context, claim)
+        self.bench = Workbench(context, claim, self._fetching)
         settings = context.settings
         self.keeper = LeaseKeeper(context.database, claim.lease, settings.lease_seconds, self.nudge)
         self.uploader = Uploader(
@@ -88,6 +89,11 @@ class Attempt:
             end = self._failing("worker_lost", f"the process that starts children was lost: {error}")
         except StaleAttempt:
             end = None
+        except _Unwanted:
+            end = self._outcome(INTERRUPTED)
+        except InvalidInput as error:
+            told = [Told(level="refused", where=problem.where, what=problem.what) for problem in error.problems]
+            end = self._failing(error.reason, str(error), told)
         except Exception as error:
             log.exception("job %s: the supervisor failed", self.claim.lease.job_id)
             end = self._failing("internal", f"supervisor: {type(error).__name__}: {error}")
@@ -120,6 +126,11 @@ class Attempt:
             child.signal(signal.SIGKILL)
             child.close()
         return self._outcome(status)
+
+    def _fetching(self, message: str) -> None:
+        if self.keeper.lost or self.keeper.cancelled or self.draining.is_set():
+            raise _Unwanted
+        self.keeper.progress({"fraction": 0.0, "message": message})
 
     def _listen(self, child: Child) -> int:
         """Handles events until the child has ended. Returns its exit status, minus a signal's number."""
@@ -249,6 +260,10 @@ class Attempt:
                     log.error("job %s: its end could not be written: %s", self.claim.lease.job_id, error)
                     return
                 time.sleep(0.5)
+
+
+class _Unwanted(Exception):
+    """The attempt is to end before its child was started."""
 
 
 class _Lines:

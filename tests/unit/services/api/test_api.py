@@ -45,7 +45,13 @@ class Api:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
+    settings = Settings.load(
+        {
+            "BGPANET_HOME": str(tmp_path),
+            "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0",
+            "BGPANET_SOURCE_BUCKETS": "allowed",
+        }
+    )
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
     Base.metadata.create_all(context.database.engine)
@@ -399,6 +405,13 @@ def test_registering_answers_when_it_is_done_where_that_is_preferred(api: Api, t
         {"path": "/x", "source": {"path": "/x"}},
         {"source": {}},
         {"source": {"url": "file:///etc/passwd"}},
+        {"source": {"path": "/x", "s3": "s3://allowed/x"}},
+        {"source": {"s3": "s3://other/x"}},
+        {"source": {"s3": "file:///etc/passwd"}},
+        {"source": {"s3": "http://169.254.169.254/latest/meta-data"}},
+        {"source": {"s3": "s3://169.254.169.254/x"}},
+        {"source": {"s3": "s3://allowed@127.0.0.1/x"}},
+        {"source": {"upload": "nope"}},
         {"format": "nope", "path": "/x"},
         {"path": "/x", "state": "ready"},
         {"path": "/x", "version": 7},
