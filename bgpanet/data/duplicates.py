@@ -1,10 +1,10 @@
 """Images that show the same thing: byte for byte, or photographed or saved again.
 
-The same lesion photographed twice is shifted, turned a little and coloured otherwise, which perceptual hashes of a whole
-frame do not survive, and dermoscopy images of different lesions resemble each other in all that such hashes see. So
-local features are compared (SIFT; Lowe 2004, RootSIFT; Arandjelović and Zisserman 2012): each image's nearest ones by
-an aggregate of its features (VLAD; Jégou et al. 2010) are candidates, and a candidate counts where enough features
-agree on one shift, turn and scale (RANSAC). Mirror images are not found, nor images without any structure.
+The same lesion photographed twice is shifted, turned a little and coloured otherwise, which perceptual hashes of a
+whole frame do not survive, and images of different lesions resemble each other in all that such hashes see. So local
+features are compared (SIFT, Lowe 2004; RootSIFT, Arandjelović and Zisserman 2012): each image's nearest ones by an
+aggregate of its features (VLAD, Jégou et al. 2010) are candidates, and a candidate counts where enough features agree
+on one shift, turn and scale (RANSAC). Mirror images are not found, nor images without any structure.
 """
 
 import zipfile
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -154,16 +154,16 @@ def join(index: Index, pairs: Iterable[Pair]) -> Index:
 
 
 def _identical(one: Fingerprints, other: Fingerprints | None) -> list[Pair]:
-    """Of three and more with the same bytes, all pairs."""
+    """Of three and more with the same bytes, the first one with each other one."""
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for image_id, sha256 in zip(one.image_ids, one.sha256, strict=True):
         by_digest[sha256].append(image_id)
     pairs: Iterator[tuple[str, str]]
     if other is None:
-        pairs = (pair for same in by_digest.values() for pair in combinations(sorted(same), 2))
+        pairs = (pair for same in map(sorted, by_digest.values()) for pair in product(same[:1], same[1:]))
     else:
         here = zip(other.image_ids, other.sha256, strict=True)
-        pairs = (pair for image_id, sha256 in here for pair in product(by_digest.get(sha256, []), [image_id]))
+        pairs = (pair for image_id, sha256 in here for pair in product(by_digest.get(sha256, [])[:1], [image_id]))
     return [Pair(first, second, 0) for first, second in sorted(pairs)]
 
 
