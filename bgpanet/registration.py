@@ -1,30 +1,35 @@
 """Registering a data set: read, checked, packed. What comes out never changes again. Imports no torch."""
 
+import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bgpanet.data.archives import extract
+from bgpanet.data.checks import FINGERPRINTS, Checks, check
+from bgpanet.data.duplicates import Fingerprints
 from bgpanet.data.index import Index
-from bgpanet.data.pack import pack, read_pack
+from bgpanet.data.pack import IMAGES, INDEX, pack, read_pack
 from bgpanet.data.readers import read
-from bgpanet.errors import DataDamaged, Interrupted, InvalidInput
+from bgpanet.errors import DataDamaged, DataRefused, Interrupted, InvalidInput, Problem
 from bgpanet.events import ArtifactWritten, Progress, Report, Result
 from bgpanet.specs import RegisterSpec
 
-MEDIA_TYPES = {".json": "application/json", ".tar": "application/x-tar"}
-STEPS = {"unpacking": (0.0, 0.2), "reading": (0.2, 0.5), "packing": (0.5, 1.0)}
+CHECKS = "checks.json"
+MEDIA_TYPES = {".json": "application/json", ".tar": "application/x-tar", ".npz": "application/octet-stream"}
+STEPS = {"unpacking": (0.0, 0.1), "reading": (0.1, 0.2), "checking": (0.2, 0.85), "packing": (0.85, 1.0)}
 """Which part of the whole each step is."""
 LITTER = ("__MACOSX",)  # what one system puts beside what it was asked to pack
 
 
 def register(spec: RegisterSpec, output: Path, report: Report, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Writes `index.json` and `images.tar` into `output`. Returns what is known of the data set, which is also
-    reported as `Result`. `spec.data` names a folder, or an archive, which is unpacked into `output` first.
+    """Writes the packed data set, the report of its checks and its images' fingerprints into `output`. Returns what is
+    known of it, which is also reported as `Result`. `spec.data` names a folder, or an archive, which is unpacked first.
 
     Raises:
         InvalidInput: the data can't be used; with every problem.
+        DataRefused: the same, with what else was found.
         Interrupted: asked to stop; the next try starts over.
         OSError: the output could not be written.
     """
@@ -38,14 +43,20 @@ def register(spec: RegisterSpec, output: Path, report: Report, stop: Callable[[]
     index = read(spec.data.format, path, said.of("reading"))
     if not index.records:
         raise InvalidInput.one("path", "holds no images")
+    others = {name: Fingerprints.read(Path(file)) for name, file in spec.others.items()}
     try:
-        packed = pack(index, output, said.of("packing"))
+        checks = check(index, said.of("checking"), others=others)
+        if checks.refused:
+            raise DataRefused((finding.level, Problem(finding.where, finding.what)) for finding in checks.findings)
+        pack(checks.index, output, said.of("packing"))
     except DataDamaged as error:
         raise InvalidInput.one("path", f"changed while it was read: {error}") from None
-    files = [packed / name for name in ("images.tar", "index.json")]
+    checks.fingerprints.write(output / FINGERPRINTS)
+    (output / CHECKS).write_text(json.dumps(checks.as_json()), encoding="utf-8")
+    files = [output / name for name in (IMAGES, INDEX, CHECKS, FINGERPRINTS)]
     for file in files:
         report(ArtifactWritten(name=file.name, path=str(file), media_type=MEDIA_TYPES[file.suffix]))
-    facts = describe(read_pack(packed), spec, files)
+    facts = describe(read_pack(output), spec, checks)
     report(Result(summary=facts))
     return facts
 
@@ -88,8 +99,9 @@ class _Said:
         return say
 
 
-def describe(index: Index, spec: RegisterSpec, files: Sequence[Path]) -> dict[str, Any]:
+def describe(index: Index, spec: RegisterSpec, checks: Checks) -> dict[str, Any]:
     """What a list of data sets shows without opening one; plain JSON values."""
+    told = checks.as_json()
     return {
         "format": index.format,
         "digest": index.digest,
@@ -102,8 +114,12 @@ def describe(index: Index, spec: RegisterSpec, files: Sequence[Path]) -> dict[st
         "columns": sorted({name for record in index.records for name in record.attributes}),
         "licence": spec.licence,
         "citation": spec.citation,
-        "bytes": sum(file.stat().st_size for file in files),
-        "findings": [{**vars(finding), "rows": list(finding.rows)} for finding in index.findings],
+        "findings": told["findings"],
+        "checks": {
+            **{name: told[name] for name in ("images", "missing")},
+            **{name: {kind: len(pairs) for kind, pairs in told[name].items()} for name in ("duplicates", "shared")},
+            "unreadable": len(told["unreadable"]),
+        },
     }
 
 

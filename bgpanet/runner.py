@@ -2,11 +2,12 @@
 
 import signal
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
+from bgpanet.errors import BGPANetError, DataRefused, Interrupted, InvalidInput, Problem
 from bgpanet.events import Failure, Log, Report, Told
 from bgpanet.specs import AnySpec, CrossValidateSpec, RegisterSpec, StudySpec, TrainSpec, read_spec
 
@@ -52,9 +53,7 @@ def execute(run: Run, report: Report) -> int:
         report(Log(level="warning", message=str(interruption)))
         return INTERRUPTED
     except BGPANetError as error:
-        problems = error.problems if isinstance(error, InvalidInput) else ()
-        told = tuple(Told(level="refused", where=problem.where, what=problem.what) for problem in problems)
-        report(Failure(reason=error.reason, message=str(error), findings=told))
+        report(Failure(reason=error.reason, message=str(error), findings=_told(error)))
         return WRONG if error.reason == "invalid_input" else FAILED
     except BrokenPipeError:
         return FAILED  # nobody listens any more
@@ -64,6 +63,15 @@ def execute(run: Run, report: Report) -> int:
         report(Failure(reason=reason, message=f"{type(error).__name__}: {error}"))
         return FAILED
     return SUCCEEDED
+
+
+def _told(error: BGPANetError) -> tuple[Told, ...]:
+    remarks: Iterable[tuple[str, Problem]] = ()
+    if isinstance(error, DataRefused):
+        remarks = error.remarks
+    elif isinstance(error, InvalidInput):
+        remarks = (("refused", problem) for problem in error.problems)
+    return tuple(Told(level=level, where=problem.where, what=problem.what) for level, problem in remarks)
 
 
 def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:

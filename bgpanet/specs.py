@@ -367,6 +367,10 @@ class RegisterSpec(RunSpec):
     """Check a data set and pack it. `data` may name a folder, or a zip or tar file of it."""
 
     source: SourceSpec | None = Field(None, description="given by a service only; the command line has `data`")
+    others: dict[str, str] = Field(
+        default_factory=dict,
+        description="fingerprint files of other data sets by name: shared images are told",
+    )
     licence: str | None = Field(None, max_length=2000, description="null: what the files say of it")
     citation: str | None = Field(None, max_length=2000, description="null: what the files say of it")
 

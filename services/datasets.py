@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
+from bgpanet.registration import CHECKS
 from bgpanet.specs import RegisterSpec, parse_spec
 from services import jobs, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
@@ -132,9 +133,10 @@ def remove(database: Database, store: ArtifactStore, dataset_id: str, user: str)
         is_used = session.scalar(select(Job.id).where(Job.dataset_id == row.id, Job.kind != "register").limit(1))
         versions = select(Dataset.id).where((Dataset.id == row.id) | (Dataset.same_as == row.id))
         registering = session.scalars(select(Job.id).where(Job.dataset_id.in_(versions), Job.kind == "register")).all()
-        keys = _own_keys(session, row)
-        if not is_used:
-            keys |= set(session.scalars(select(Artifact.key).where(Artifact.job_id.in_(registering))))
+        written = select(Artifact.key).where(Artifact.job_id.in_(registering))
+        if is_used:
+            written = written.where(Artifact.name != CHECKS)
+        keys = _own_keys(session, row) | (set(session.scalars(written)) - _shared_keys(session, row))
     for key in sorted(keys):
         store.delete(key)
     with database.write() as session:
@@ -156,10 +158,13 @@ def _refuse_if_used(session: Session, row: Dataset) -> None:
 
 
 def _own_keys(session: Session, row: Dataset) -> set[str]:
-    """Keys of its files that no other data set names."""
+    return {str(file["key"]) for file in row.files.values()} - _shared_keys(session, row)
+
+
+def _shared_keys(session: Session, row: Dataset) -> set[str]:
+    """Keys of files that other data sets of the same content name, too."""
     others = session.scalars(select(Dataset.files).where(Dataset.digest == row.digest, Dataset.id != row.id))
-    shared = {str(file["key"]) for files in others for file in files.values()}
-    return {str(file["key"]) for file in row.files.values()} - shared
+    return {str(file["key"]) for files in others for file in files.values()}
 
 
 def may_remove(principal: Principal, row: Dataset) -> bool:

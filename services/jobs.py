@@ -23,7 +23,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from bgpanet.data.pack import IMAGES, INDEX
 from services import registry
 from services.database import Database, now_ms
 from services.errors import Conflict, NotFound, StaleAttempt
@@ -555,7 +554,7 @@ def _settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]]
         files = {file.name: {"key": file.key, "sha256": file.sha256, "size": file.size} for file in stored}
         accepted = registry.accept(session, job.dataset_id, job.summary, files)
         if accepted != job.dataset_id:
-            session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_((INDEX, IMAGES))))
+            session.execute(delete(Artifact).where(Artifact.job_id == job_id))
         _wake(session, job.dataset_id, accepted)
     else:
         why = job.error or "registering it was cancelled"

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from bgpanet.data.checks import FINGERPRINTS
 from bgpanet.events import ArtifactWritten, CheckpointWritten
 from services import sources
 from services.artifacts import ArtifactStore, sha256_of
@@ -44,6 +45,7 @@ class Workbench:
         spec = dict(self.claim.spec)
         if self.claim.kind == "register":
             spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
+            spec["others"] = self._fingerprints()
         else:
             self._data = self._dataset()
             spec["data"] = {"format": "packed", "path": str(self._data)}
@@ -71,6 +73,20 @@ class Workbench:
         archive = self.folder / "archive"
         _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
         return archive
+
+    def _fingerprints(self) -> dict[str, str]:
+        """Files of fingerprints of all data sets that are ready, but for other versions of the same."""
+        with self.context.database.read() as session:
+            name = session.scalars(select(Dataset.name).where(Dataset.id == self.claim.dataset_id)).one()
+            query = select(Dataset, Artifact).join(Artifact, Artifact.job_id == Dataset.job_id)
+            query = query.where(Dataset.state == "ready", Dataset.name != name, Artifact.name == FINGERPRINTS)
+            rows = session.execute(query.order_by(Dataset.id)).all()
+        found = {}
+        for dataset, file in rows:
+            path = self.folder / f"{dataset.id}-{FINGERPRINTS}"
+            _fetch(self.context.store, StoredFile(file.key, file.sha256, file.size), path)
+            found[f"{dataset.name}@{dataset.version}"] = str(path)
+        return found
 
     def _dataset(self) -> Path:
         with self.context.database.read() as session:

@@ -34,6 +34,8 @@ def work(context: Context, between: Callable[[], None] = lambda: None) -> None:
     execute(Run("register", bench.spec, bench.output, bench.folder / "cache"), said.append)
     between()
     uploader = Uploader(context.store, claim, bench.folder / "uploading", lambda *_: None, lambda _: None)
+    ends = [event for event in said if isinstance(event, (Failure, Result))]
+    assert ends, f"it ended without a word: {said}"
     try:
         for event in said:
             if isinstance(event, Failure):
