@@ -23,7 +23,9 @@ STEPS = {"unpacking": (0.0, 0.1), "reading": (0.1, 0.2), "checking": (0.2, 0.85)
 LITTER = ("__MACOSX",)  # what one system puts beside what it was asked to pack
 
 
-def register(spec: RegisterSpec, output: Path, report: Report, stop: Callable[[], bool]) -> dict[str, Any]:
+def register(
+    spec: RegisterSpec, output: Path, report: Report, stop: Callable[[], bool], threads: int | None = None
+) -> dict[str, Any]:
     """Writes the packed data set, the report of its checks and its images' fingerprints into `output`. Returns what is
     known of it, which is also reported as `Result`. `spec.data` names a folder, or an archive, which is unpacked first.
 
@@ -45,7 +47,7 @@ def register(spec: RegisterSpec, output: Path, report: Report, stop: Callable[[]
         raise InvalidInput.one("path", "holds no images")
     others = {name: Fingerprints.read(Path(file)) for name, file in spec.others.items()}
     try:
-        checks = check(index, said.of("checking"), others=others)
+        checks = check(index, said.of("checking"), others=others, workers=threads)
         if checks.refused:
             raise DataRefused((finding.level, Problem(finding.where, finding.what)) for finding in checks.findings)
         pack(checks.index, output, said.of("packing"))

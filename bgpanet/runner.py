@@ -78,7 +78,7 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     if isinstance(spec, RegisterSpec):
         from bgpanet.registration import register
 
-        register(spec, run.output, report, stop)
+        register(spec, run.output, report, stop, run.threads)
         return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train

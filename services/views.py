@@ -311,7 +311,8 @@ def find_dataset(database: Database, name_or_id: str) -> Dataset:
     Raises:
         NotFound: naming those that exist.
     """
-    best = case((Dataset.state == "ready", 0), (Dataset.state == "registering", 1), else_=2)
+    ranks = ((Dataset.id == name_or_id, 0), (Dataset.state == "ready", 1), (Dataset.state == "registering", 2))
+    best = case(*ranks, else_=3)
     query = select(Dataset).where(_named(name_or_id)).order_by(best, Dataset.version.desc(), Dataset.id.desc())
     with database.read() as session:
         row = session.scalar(query.limit(1))

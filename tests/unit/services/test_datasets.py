@@ -100,6 +100,8 @@ def test_a_name_means_its_newest_version_that_is_ready_and_others_have_to_be_nam
     begin(context, "x", drawn / "a")
     for name, expected in (("x", second), ("x@1", first), ("x@2", second), (first["id"], first)):
         assert views.find_dataset(context.database, name).id == expected["id"]
+    assert register(context, first["id"], drawn / "b")["name"] == first["id"]
+    assert views.find_dataset(context.database, first["id"]).id == first["id"]  # nobody takes its place by a name
     for name in ("x@3", "x@", "x@-1", "x@1.0", "@1", "x@99999999999999999999"):
         with pytest.raises(NotFound):
             views.find_dataset(context.database, name)
