@@ -134,24 +134,8 @@ class _Archive:
         self._readings += 1
         source = _Counted(self._file, (self._readings - 1) * self.size, 2 * self.size, self._progress)
         source.seek(0)
-        try:
-            if self._magic[:2] == b"PK":
-                yield from self._zipped(source)
-            else:
-                yield from self._tarred(source)
-        except (
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            lzma.LZMAError,
-            EOFError,
-            ValueError,
-            NotImplementedError,
-        ) as error:
-            raise _damaged(str(error)) from None
-        except (OSError, RuntimeError, struct.error, zlib.error) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of a disk; decoders give no number
-            raise _damaged(str(error)) from None
+        with _told():
+            yield from self._zipped(source) if self._magic[:2] == b"PK" else self._tarred(source)
 
     def _zipped(self, source: "_Counted") -> Iterator[_Entry]:
         # zipfile keeps the whole directory in memory, so one that is too long is not opened.
@@ -295,6 +279,19 @@ def _decompressed(source: _Counted, magic: bytes) -> Any:
 
 
 @contextmanager
+def _told() -> Iterator[None]:
+    """Whatever a damaged archive makes of its decoders becomes InvalidInput."""
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
+        raise _damaged(str(error)) from None
+    except (OSError, RuntimeError, struct.error, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of a disk; decoders give no number
+        raise _damaged(str(error)) from None
+
+
+@contextmanager
 def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -320,6 +317,8 @@ def _judge(archive: _Archive, limits: Limits) -> tuple[int, list[Finding]]:
         if entry.packed is not None and entry.size > max(SMALL, limits.ratio * entry.packed):
             refused.add(f"unpacks to more than {limits.ratio:g} times its size", shown)
         parts, wrong = _parts(entry.name)
+        if not parts and not entry.is_folder:
+            wrong = wrong or "the name is empty"
         if wrong or entry.wrong:
             refused.add(wrong or entry.wrong or "", shown)
         elif clash := _clash(parts, entry.is_folder, seen):
@@ -351,8 +350,6 @@ def _parts(name: str) -> tuple[tuple[str, ...], str | None]:
         if not form.isprintable():
             return (), "the name has characters that can't be printed"
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if not parts and name.rstrip("/") != ".":
-        return (), "the name is empty"
     try:
         encoded = [part.encode() for part in parts]
     except UnicodeEncodeError:
@@ -389,11 +386,10 @@ def _write(archive: _Archive, folder: Path, limits: Limits) -> tuple[int, int]:
             raise _damaged("it changed while it was read")
         path = folder.joinpath(*parts)
         (path if entry.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
-        content = None if entry.is_folder else entry.open()
-        if content is None:
+        if entry.is_folder:
             continue
-        # "x": what is there already, a link for instance, is never followed or written over.
-        with content, path.open("xb") as file:
+        with _told(), _content(entry) as content, path.open("xb") as file:
+            # "x": what is there already, a link for instance, is never followed or written over.
             while chunk := content.read(CHUNK):
                 total += len(chunk)
                 if total > limits.total_bytes:
@@ -401,6 +397,13 @@ def _write(archive: _Archive, folder: Path, limits: Limits) -> tuple[int, int]:
                 file.write(chunk)
         files += 1
     return files, total
+
+
+def _content(entry: _Entry) -> IO[bytes]:
+    content = entry.open()
+    if content is None:
+        raise _damaged("it changed while it was read")
+    return content
 
 
 def _empty(folder: Path) -> None:

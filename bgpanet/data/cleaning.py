@@ -7,6 +7,7 @@ same pixels.
 
 import hashlib
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ _SCAN_ENDS = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # a marker; 0xFF00, resta
 _TABLES = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD}  # frames, Huffman and quantisation tables, lines, restart interval
 _NO_IMAGE = re.compile(rb"no image, sha256 [0-9a-f]{64}")
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+logging.getLogger("PIL").setLevel(logging.INFO)  # below that it writes an image's tags into the log
 
 
 @dataclass(frozen=True)

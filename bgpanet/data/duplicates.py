@@ -28,7 +28,7 @@ NEIGHBOURS = 8  # candidates of an image
 WORDS, DIMENSIONS, ROUNDS = 64, 48, 8  # of the aggregate; rounds of k-means
 SAMPLE = 30_000  # features that the words are learnt from
 TOLERANCE = 4.0  # pixels by which features that agree may differ
-AGREEING = 9  # features: fewer are chance
+FEWEST, AGREEING = 4, 9  # features: fewer can't be laid over each other; fewer are chance
 _NOTHING = np.zeros((0, 2), np.float16), np.zeros((0, 128), np.uint8)
 
 
@@ -70,7 +70,7 @@ class Fingerprints:
     def read(cls, path: Path) -> "Fingerprints":
         """What `write` wrote. Raises InvalidInput."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 found = cls(
                     tuple(stored["image_ids"].tolist()),
                     tuple(stored["sha256"].tolist()),
@@ -78,7 +78,7 @@ class Fingerprints:
                     stored["points"],
                     stored["descriptors"],
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidInput.one(str(path), f"can't be read as fingerprints: {error}") from None
         total = int(found.counts.sum())
         if not len(found.image_ids) == len(found.sha256) == len(found.counts) or found.descriptors.shape != (
@@ -123,10 +123,13 @@ def features(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_pairs(
-    one: Fingerprints, other: Fingerprints | None = None, progress: Callable[[int, int], None] | None = None
+    one: Fingerprints,
+    other: Fingerprints | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    agreeing: int = AGREEING,
 ) -> list[Pair]:
     """Pairs inside one data set, each once, or between two (`first` is of `one`): the same bytes first, then those on
-    which most features agree. `progress` is called with candidates looked at and in all."""
+    which most features agree, at least `agreeing`. `progress` is called with candidates looked at and in all."""
     same = _identical(one, other)
     known = {(pair.first, pair.second) for pair in same}
     left, right = _Features(one), _Features(other or one)
@@ -135,11 +138,10 @@ def find_pairs(
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(candidates), 2000):
             part = candidates[start : start + 2000]
-            for (i, j), agreeing in zip(
-                part, pool.map(lambda c: _agreeing(left[c[0]], right[c[1]]), part), strict=True
-            ):
-                pair = Pair(one.image_ids[i], (other or one).image_ids[j], agreeing)
-                if agreeing >= AGREEING and (pair.first, pair.second) not in known:
+            counted = pool.map(lambda candidate: _agreeing(left[candidate[0]], right[candidate[1]]), part)
+            for (i, j), agree in zip(part, counted, strict=True):
+                pair = Pair(one.image_ids[i], (other or one).image_ids[j], agree)
+                if agree >= agreeing and (pair.first, pair.second) not in known:
                     found.append(pair)
             if progress is not None:
                 progress(min(start + 2000, len(candidates)), len(candidates))
@@ -257,12 +259,12 @@ def _agreeing(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.nd
     """How many features agree on one shift, turn and scale."""
     import cv2
 
-    if min(len(one[0]), len(other[0])) < AGREEING:
+    if min(len(one[0]), len(other[0])) < FEWEST:
         return 0
     alike = one[1].astype(np.float32) @ other[1].astype(np.float32).T
     there = alike.argmax(axis=1)
     mutual = alike.argmax(axis=0)[there] == np.arange(len(there))
-    if mutual.sum() < AGREEING:
+    if mutual.sum() < FEWEST:
         return 0
     source = np.ascontiguousarray(one[0][mutual], np.float32)
     target = np.ascontiguousarray(other[0][there[mutual]], np.float32)

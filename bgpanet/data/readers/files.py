@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgpanet.data.cleaning import clean
+from bgpanet.data.cleaning import JPEG, PNG, clean
 from bgpanet.data.index import Finding
 from bgpanet.errors import Problem
 
@@ -17,7 +17,8 @@ SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Size in bytes of a file, the digest of its clean image (see `bgpanet.data.cleaning`), and whether it has one."""
+    """Size in bytes of a file, the digest of its clean image (see `bgpanet.data.cleaning`), and whether it begins like
+    one at least; `bgpanet.data.checks` looks at its pixels."""
 
     size: int
     sha256: str
@@ -28,7 +29,8 @@ def inspect(path: Path) -> ImageFile:
     """Reads a file once. Raises OSError."""
     source = path.read_bytes()
     cleaned = clean(source)
-    return ImageFile(len(source), hashlib.sha256(cleaned.content).hexdigest(), cleaned.format is not None)
+    looks_like_image = cleaned.format is not None or source.startswith((JPEG, PNG))
+    return ImageFile(len(source), hashlib.sha256(cleaned.content).hexdigest(), looks_like_image)
 
 
 class Complaints:

@@ -69,7 +69,7 @@ def _index(
         warned.add("images are byte-identical; they are kept together", " = ".join(image_id for image_id, _ in same))
     for image_id, (_, looked_at, _) in found.items():
         if not looked_at.looks_like_image:
-            warned.add("the file is no image and will count as unreadable", image_id)
+            warned.add("the file is neither JPEG nor PNG nor TIFF, BMP or WebP and will count as unreadable", image_id)
     group_of = join_groups(found, pairs)
     return Index(
         format="folder",

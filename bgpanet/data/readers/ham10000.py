@@ -120,7 +120,9 @@ def _files(
             progress(number, len(rows))
     for image_id, (_, looked_at) in found.items():
         if not looked_at.looks_like_image:
-            warned.add("the file is no image and will count as unreadable", f"{image_id}.jpg")
+            warned.add(
+                "the file is neither JPEG nor PNG nor TIFF, BMP or WebP and will count as unreadable", f"{image_id}.jpg"
+            )
     return found
 
 
