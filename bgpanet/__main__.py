@@ -77,6 +77,12 @@ def explain(
     _run("explain", spec, output, cache, cache_gb, threads)
 
 
+@app.command()
+def register(spec: SpecFile, output: Output, threads: Threads = None) -> None:
+    """Check a data set and pack it, as a service does before it is used."""
+    _run("register", spec, output, None, None, threads)
+
+
 def _run(kind: str, spec: Path, output: Path, cache: Path | None, cache_gb: float | None, threads: int | None) -> None:
     run = Run(
         kind, spec, output, cache or output / "cache", threads, None if cache_gb is None else round(cache_gb * 1e9)

@@ -2,6 +2,7 @@
 
 BGPANetError
 ├── InvalidInput      what was asked for, or the data that it names, is wrong; carries every problem found
+│   └── DataRefused   a data set must not be used; carries everything else that was found, too
 ├── DataDamaged       an image is not any more what it was when its data set was registered
 ├── CheckpointError   a checkpoint is incomplete, damaged, or belongs to another run
 ├── NonFiniteLoss     the loss became NaN or infinite; the weights were not updated with it
@@ -50,6 +51,14 @@ class InvalidInput(BGPANetError):
     def one(cls, where: str, what: str) -> "InvalidInput":
         """An error with a single problem."""
         return cls([Problem(where, what)])
+
+
+class DataRefused(InvalidInput):
+    """A data set must not be used. `remarks` is all that was found, each with its level, `refused` among them."""
+
+    def __init__(self, remarks: Iterable[tuple[str, Problem]]) -> None:
+        self.remarks = tuple(remarks)
+        super().__init__(problem for level, problem in self.remarks if level == "refused")
 
 
 class DataDamaged(BGPANetError):

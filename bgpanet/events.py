@@ -78,12 +78,23 @@ class Result(_Event):
     summary: dict[str, Any]
 
 
+class Told(_Event):
+    """One thing that was found in data, or is wrong; see `bgpanet.data.index.Finding`."""
+
+    level: str
+    where: str
+    what: str
+    rows: tuple[str, ...] = ()
+    count: int = 0
+
+
 class Failure(_Event):
-    """The run ended badly. `reason` is from the closed list of the service."""
+    """The run ended badly. `reason` is from the closed list of the service; `findings` are its causes, one by one."""
 
     type: Literal["failure"] = "failure"
     reason: str
     message: str
+    findings: tuple[Told, ...] = ()
 
 
 Event = Progress | Metrics | CheckpointWritten | Started | ArtifactWritten | Log | Result | Failure

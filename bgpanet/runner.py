@@ -6,19 +6,20 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
-from bgpanet.events import Event, Failure, Log, Report
+from bgpanet.errors import BGPANetError, DataRefused, Interrupted, InvalidInput, Problem
+from bgpanet.events import Event, Failure, Log, Report, Told
 from bgpanet.specs import (
     AnySpec,
     CrossValidateSpec,
     EvaluateSpec,
     ExplainSpec,
     LearningSpec,
+    RegisterSpec,
     StudySpec,
     TrainSpec,
     read_spec,
@@ -91,7 +92,7 @@ def execute(run: Run, report: Report) -> int:
         report(Log(level="warning", message=str(interruption)))
         return INTERRUPTED
     except BGPANetError as error:
-        report(Failure(reason=error.reason, message=str(error)))
+        report(Failure(reason=error.reason, message=str(error), findings=_told(error)))
         return WRONG if error.reason == "invalid_input" else FAILED
     except BrokenPipeError:
         return FAILED  # nobody listens any more
@@ -105,7 +106,21 @@ def execute(run: Run, report: Report) -> int:
     return SUCCEEDED
 
 
+def _told(error: BGPANetError) -> tuple[Told, ...]:
+    remarks: Iterable[tuple[str, Problem]] = ()
+    if isinstance(error, DataRefused):
+        remarks = error.remarks
+    elif isinstance(error, InvalidInput):
+        remarks = (("refused", problem) for problem in error.problems)
+    return tuple(Told(level=level, where=problem.where, what=problem.what) for level, problem in remarks)
+
+
 def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
+    if isinstance(spec, RegisterSpec):
+        from bgpanet.registration import register
+
+        register(spec, run.output, report, stop, run.threads)
+        return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.explain import explain

@@ -415,7 +415,35 @@ class ExplainSpec(AppliedSpec):
         return self
 
 
-AnySpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec
+class SourceSpec(Spec):
+    """Where a service finds the files of a data set: exactly one of folder, s3 and upload."""
+
+    format: str = Field(description="as in `data`")
+    folder: str | None = Field(None, description="a folder that the worker sees")
+    s3: str | None = Field(None, description="s3://bucket/prefix, of a bucket that the service may read")
+    upload: str | None = Field(None, description="id of a complete upload")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(place is not None for place in (self.folder, self.s3, self.upload)) != 1:
+            raise ValueError("name exactly one of folder, s3 and upload")
+        return self
+
+
+class RegisterSpec(RunSpec):
+    """Check a data set and pack it. `data` may name a folder, or a zip or tar file of it."""
+
+    source: SourceSpec | None = Field(None, description="given by a service only; the command line has `data`")
+    others: dict[str, str] = Field(
+        default_factory=dict,
+        description="fingerprint files of other data sets by name: shared images are told",
+    )
+    licence: str | None = Field(None, max_length=2000, description="null: what the files say of it")
+    citation: str | None = Field(None, max_length=2000, description="null: what the files say of it")
+
+
+JobSpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec
+AnySpec = JobSpec | RegisterSpec
 Kind = Literal["train", "cross_validate", "study", "predict", "evaluate", "explain"]
 SPECS: dict[str, type[AnySpec]] = {
     "train": TrainSpec,
@@ -424,6 +452,7 @@ SPECS: dict[str, type[AnySpec]] = {
     "predict": PredictSpec,
     "evaluate": EvaluateSpec,
     "explain": ExplainSpec,
+    "register": RegisterSpec,
 }
 
 

@@ -58,6 +58,8 @@ def figures_brief(summary: Mapping[str, Any]) -> str:
     if "variants" in summary:
         missing = f", {len(summary['missing'])} trainings are missing" if summary["missing"] else ""
         return f"{len(summary['variants'])} variants against {summary['reference']}{missing}"
+    if "group_unit" in summary:
+        return _registered(summary)
     figures = summary.get("pooled") or summary.get("figures")
     if figures is None:
         return f"{summary.get('images', 0)} images, {summary.get('unreadable', 0)} unreadable"
@@ -71,6 +73,8 @@ def figures_line(summary: Mapping[str, Any]) -> str:
         return _study_line(summary)
     if "methods" in summary:
         return _explanation_line(summary)
+    if "group_unit" in summary:
+        return _registered(summary)
     figures = summary.get("pooled") or summary.get("figures")
     if figures is None:
         counts = ", ".join(f"{name} {count}" for name, count in summary.get("predicted", {}).items() if count)
@@ -89,6 +93,11 @@ def figures_line(summary: Mapping[str, Any]) -> str:
         mean = summary["mean"]["balanced_accuracy"]
         parts.insert(1, f"folds {mean['mean']:.3f} ± {mean['sd']:.3f}" if mean["sd"] is not None else "one fold")
     return "; ".join(parts)
+
+
+def _registered(summary: Mapping[str, Any]) -> str:
+    groups = "" if summary["group_unit"] == "image" else f" of {summary['groups']} {summary['group_unit']}s"
+    return f"{summary['images']} images{groups}, {len(summary['findings'])} findings"
 
 
 def _study_line(summary: Mapping[str, Any]) -> str:

@@ -11,6 +11,9 @@ if context.is_offline_mode():
 database = Database(context.config.attributes["database_url"])
 try:
     with database.engine.connect() as connection:
+        if database.is_sqlite:
+            # Changing a table means copying it: others may point to it meanwhile. Said before the transaction begins.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF").close()
         context.configure(
             connection=connection, target_metadata=Base.metadata, render_as_batch=True, compare_server_default=True
         )

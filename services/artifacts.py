@@ -1,24 +1,28 @@
 """Where files are kept: one protocol, three stores (folder, S3, memory).
 
-A file is visible whole or not at all. Keys are relative paths such as `jobs/<id>/<sha256>`.
+A file is visible whole or not at all. Keys are relative paths such as `jobs/<id>/<sha256>`. A large file may come in
+parts, numbered from 1, in any order and each as often as it takes; they become a file when all are there.
 """
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from services.errors import ArtifactMissing, StorageError
+from services.errors import ArtifactMissing, Damaged, StorageError
 
 KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 PART_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024  # of what passes memory at once
 
 
 class ArtifactStore(Protocol):
@@ -52,6 +56,34 @@ class ArtifactStore(Protocol):
     def local_path(self, key: str) -> Path | None:
         """The file itself, where the store is a folder of this machine; else None."""
 
+    def begin_parts(self, key: str) -> str:
+        """The store's own name for a file that is to come in parts. Raises StorageError."""
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        """Stores a part out of a stream of `size` bytes, and never holds it in memory. Again: replaces it.
+
+        Raises:
+            Damaged: it ended early, or its digest is another; the part that was there before still is.
+            StorageError, ArtifactMissing.
+        """
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        """An address to which anyone may PUT a part for a while; None where there is none."""
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        """Sizes of the parts that are there, by number. Raises StorageError, ArtifactMissing."""
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        """Makes the parts a file, in the order of their numbers; repeating it is safe.
+
+        Raises:
+            Damaged: the whole's digest is another; nothing is visible then, and the parts may be gone.
+            StorageError, ArtifactMissing.
+        """
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        """Forgets parts that became no file, if there are any. Raises StorageError."""
+
 
 def open_store(url: str, *, s3_endpoint_url: str | None = None) -> ArtifactStore:
     """The store of `file:///…`, `s3://bucket/prefix` or `memory://`. Raises ValueError, StorageError."""
@@ -80,7 +112,7 @@ class FolderStore:
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         target = self._path(key)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-        with _failing(f"storing {key} in {self.root}"):
+        with failing(f"storing {key} in {self.root}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with partial.open("xb") as file, path.open("rb") as source:
@@ -97,14 +129,14 @@ class FolderStore:
             _receive(source, path, sha256, key)
 
     def open(self, key: str) -> BinaryIO:
-        with _failing(f"reading {key} in {self.root}"):
+        with failing(f"reading {key} in {self.root}"):
             return self._path(key).open("rb")
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
-        with _failing(f"deleting {key} in {self.root}"):
+        with failing(f"deleting {key} in {self.root}"):
             self._path(key).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -119,6 +151,62 @@ class FolderStore:
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
 
+    def begin_parts(self, key: str) -> str:
+        parts_id = secrets.token_hex(16)
+        with failing(f"making room for parts of {checked_key(key)} in {self.root}"):
+            self._parts(parts_id).mkdir(parents=True)
+        return parts_id
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        folder = self._parts(parts_id)
+        partial = folder / f".{number}.{secrets.token_hex(8)}"
+        with failing(f"storing part {number} of {key} in {self.root}"):
+            try:
+                with partial.open("xb") as file:
+                    _copy_part(source, file, size, sha256)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(folder / f".{number}")
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        return None
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        with failing(f"looking for parts of {key} in {self.root}"):
+            found = [path for path in self._parts(parts_id).iterdir() if path.name[1:].isdigit()]
+            return {int(path.name[1:]): path.stat().st_size for path in found}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        target, folder = self._path(key), self._parts(parts_id)
+        if target.is_file() and not folder.exists():
+            return
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        digest = hashlib.sha256()
+        with failing(f"putting {key} together in {self.root}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("xb") as file:
+                    for number in sorted(self.parts(key, parts_id)):
+                        with (folder / f".{number}").open("rb") as part:
+                            while piece := part.read(PIECE_BYTES):
+                                digest.update(piece)
+                                file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _check_whole(digest.hexdigest(), sha256, key)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+        self.drop_parts(key, parts_id)
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        shutil.rmtree(self._parts(parts_id), ignore_errors=True)
+
+    def _parts(self, parts_id: str) -> Path:
+        return self._path(f"parts/{parts_id}")
+
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
 
@@ -128,10 +216,11 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
+        self._parts: dict[str, dict[int, bytes]] = {}
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         checked_key(key)
-        with _failing(f"storing {key}"):
+        with failing(f"storing {key}"):
             _check(path, sha256, key)
             self._files[key] = path.read_bytes()
 
@@ -158,37 +247,56 @@ class MemoryStore:
     def local_path(self, key: str) -> Path | None:
         return None
 
+    def begin_parts(self, key: str) -> str:
+        checked_key(key)
+        parts_id = secrets.token_hex(16)
+        self._parts[parts_id] = {}
+        return parts_id
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        content = io.BytesIO()
+        _copy_part(source, content, size, sha256)
+        self._of(key, parts_id)[number] = content.getvalue()
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        return None
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        return {number: len(content) for number, content in self._of(key, parts_id).items()}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        if key in self._files and parts_id not in self._parts:
+            return
+        whole = b"".join(content for _, content in sorted(self._of(key, parts_id).items()))
+        _check_whole(hashlib.sha256(whole).hexdigest(), sha256, key)
+        self._files[key] = whole
+        self.drop_parts(key, parts_id)
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        self._parts.pop(parts_id, None)
+
+    def _of(self, key: str, parts_id: str) -> dict[int, bytes]:
+        if parts_id not in self._parts:
+            raise ArtifactMissing(f"the store has no parts of {key}")
+        return self._parts[parts_id]
+
 
 class S3Store:
     """Objects of a bucket, under a prefix; large ones in parts, which S3 shows only when all are there."""
 
     def __init__(self, bucket: str, prefix: str, endpoint_url: str | None) -> None:
-        import boto3
         from boto3.s3.transfer import TransferConfig
-        from botocore.config import Config
 
         self.bucket = bucket
         self._prefix = f"{checked_key(prefix)}/" if prefix else ""
         self._transfer = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4
         )
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint_url,
-            config=Config(
-                retries={"mode": "standard", "max_attempts": 5},
-                connect_timeout=5,
-                read_timeout=60,
-                signature_version="s3v4",
-                s3={"addressing_style": "path" if endpoint_url else "auto"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self._client = s3_client(endpoint_url)
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         extra = {"ContentType": media_type, "Metadata": {"sha256": sha256}}
-        with _failing(f"storing {key} in s3://{self.bucket}"):
+        with failing(f"storing {key} in s3://{self.bucket}"):
             _check(path, sha256, key)
             self._client.upload_file(str(path), self.bucket, self._name(key), ExtraArgs=extra, Config=self._transfer)
             stored = self._client.head_object(Bucket=self.bucket, Key=self._name(key))["ContentLength"]
@@ -200,12 +308,12 @@ class S3Store:
             _receive(source, path, sha256, key)
 
     def open(self, key: str) -> BinaryIO:
-        with _failing(f"reading {key} in s3://{self.bucket}"):
+        with failing(f"reading {key} in s3://{self.bucket}"):
             body: BinaryIO = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
             return body
 
     def exists(self, key: str) -> bool:
-        with _failing(f"looking for {key} in s3://{self.bucket}"):
+        with failing(f"looking for {key} in s3://{self.bucket}"):
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._name(key))
             except self._client.exceptions.ClientError as error:
@@ -215,11 +323,11 @@ class S3Store:
         return True
 
     def delete(self, key: str) -> None:
-        with _failing(f"deleting {key} in s3://{self.bucket}"):
+        with failing(f"deleting {key} in s3://{self.bucket}"):
             self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> Iterator[str]:
-        with _failing(f"listing s3://{self.bucket}"):
+        with failing(f"listing s3://{self.bucket}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._prefix + prefix
             )
@@ -234,7 +342,7 @@ class S3Store:
             "Key": self._name(key),
             "ResponseContentDisposition": f'attachment; filename="{filename}"',
         }
-        with _failing(f"signing an address of {key}"):
+        with failing(f"signing an address of {key}"):
             address: str = self._client.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=expires_seconds
             )
@@ -243,8 +351,79 @@ class S3Store:
     def local_path(self, key: str) -> Path | None:
         return None
 
+    def begin_parts(self, key: str) -> str:
+        with failing(f"beginning parts of {key} in s3://{self.bucket}"):
+            begun = self._client.create_multipart_upload(Bucket=self.bucket, Key=self._name(key))
+            return str(begun["UploadId"])
+
+    def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
+        # Signing needs a stream that can seek.
+        with failing(f"storing part {number} of {key} in s3://{self.bucket}"), tempfile.TemporaryFile() as file:
+            _copy_part(source, file, size, sha256)
+            file.seek(0)
+            named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
+            self._client.upload_part(**named, Body=file, ContentLength=size)
+
+    def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
+        named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
+        with failing(f"signing an address for part {number} of {key}"):
+            address: str = self._client.generate_presigned_url("upload_part", Params=named, ExpiresIn=expires_seconds)
+        return address
+
+    def parts(self, key: str, parts_id: str) -> dict[int, int]:
+        return {int(part["PartNumber"]): int(part["Size"]) for part in self._listed_parts(key, parts_id)}
+
+    def finish_parts(self, key: str, parts_id: str, sha256: str) -> None:
+        if not self.exists(key):
+            found = sorted(self._listed_parts(key, parts_id), key=lambda part: int(part["PartNumber"]))
+            parts = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in found]
+            with failing(f"putting {key} together in s3://{self.bucket}"):
+                self._client.complete_multipart_upload(
+                    Bucket=self.bucket, Key=self._name(key), UploadId=parts_id, MultipartUpload={"Parts": parts}
+                )
+        digest = hashlib.sha256()
+        with failing(f"checking {key} in s3://{self.bucket}"), self.open(key) as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+        try:
+            _check_whole(digest.hexdigest(), sha256, key)
+        except Damaged:
+            self.delete(key)
+            raise
+
+    def drop_parts(self, key: str, parts_id: str) -> None:
+        with contextlib.suppress(ArtifactMissing), failing(f"dropping parts of {key} in s3://{self.bucket}"):
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=self._name(key), UploadId=parts_id)
+
+    def _listed_parts(self, key: str, parts_id: str) -> list[dict[str, Any]]:
+        with failing(f"looking for parts of {key} in s3://{self.bucket}"):
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.bucket, Key=self._name(key), UploadId=parts_id
+            )
+            return [part for page in pages for part in page.get("Parts", ())]
+
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
+
+
+def s3_client(endpoint_url: str | None) -> Any:
+    """A client that tries again, and does not wait for ever."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        config=Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=60,
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
 
 
 def checked_key(key: str) -> str:
@@ -260,10 +439,29 @@ def _check(path: Path, sha256: str, key: str) -> None:
         raise StorageError(f"{key} has the digest {found[:12]}… instead of {sha256[:12]}…; it is not used")
 
 
+def _copy_part(source: BinaryIO, target: IO[bytes], size: int, sha256: str) -> None:
+    """Copies exactly `size` bytes, piece by piece. Raises Damaged."""
+    digest, left = hashlib.sha256(), size
+    while left and (piece := source.read(min(PIECE_BYTES, left))):
+        digest.update(piece)
+        target.write(piece)
+        left -= len(piece)
+    if left or source.read(1):
+        arrived = f"{size - left}" if left else "more"
+        raise Damaged(f"{arrived} of {size} bytes arrived; send the part again")
+    if digest.hexdigest() != sha256:
+        raise Damaged("the part's digest is not the one that was announced; send it again")
+
+
+def _check_whole(found: str, sha256: str, key: str) -> None:
+    if found != sha256:
+        raise Damaged(f"all parts together have the digest {found[:12]}… instead of {sha256[:12]}…")
+
+
 def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None:
     """Copies a stream into a file that appears whole."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with _failing(f"fetching {key} to {path.parent}"):
+    with failing(f"fetching {key} to {path.parent}"):
         try:
             with partial.open("xb") as file:
                 shutil.copyfileobj(source, file, PART_BYTES)
@@ -275,7 +473,7 @@ def _receive(source: BinaryIO, path: Path, sha256: str | None, key: str) -> None
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
+def failing(what: str) -> Iterator[None]:
     """Errors of files, network and S3 become StorageError, with what was being done; no secrets are in their texts."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError

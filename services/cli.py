@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec, get_args
 
 import httpx
 import typer
@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bgpanet.errors import BGPANetError
-from bgpanet.specs import SPECS, AppliedSpec, TrainSpec, parse_yaml
+from bgpanet.specs import SPECS, AppliedSpec, Kind, TrainSpec, parse_yaml
 from bgpanet.text import figures_brief, figures_line
 from services.client import ApiError, Client, JobFailed, JobHandle
 from services.errors import ServiceError
@@ -182,13 +182,22 @@ def _log() -> None:
 # ── Data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _DATASET_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
-    "name": lambda d: d["name"],
+    "name": lambda d: f"{d['name']}@{d['version']}" if d["version"] else d["name"],
+    "state": lambda d: d["state"],
     "format": lambda d: d["format"],
-    "images": lambda d: d["images"],
-    "groups": lambda d: f"{d['groups']} {d['group_unit']}s",
-    "digest": lambda d: d["digest"][:12],
+    "images": lambda d: d["images"] if d["digest"] else "",
+    "groups": lambda d: f"{d['groups']} {d['group_unit']}s" if d["digest"] else "",
+    "digest": lambda d: (d["digest"] or "")[:12],
+    "id": lambda d: d["id"],
     "": lambda d: "synthetic" if d["synthetic"] else "",
 }
+_LEVELS = {"refused": "red", "excluded": "yellow", "warned": "yellow"}
+
+
+def _findings(findings: Sequence[Mapping[str, Any]], to: Console) -> None:
+    for finding in findings:
+        where = f"{finding['where']}: " if finding["where"] else ""
+        to.print(f"[{_LEVELS[finding['level']]}]{finding['level']}[/] {escape(where)}{escape(finding['what'])}")
 
 
 @dataset_app.command("add")
@@ -196,24 +205,42 @@ _DATASET_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 def dataset_add(
     name: str,
     format: Annotated[str, typer.Option(help="how its files lie: one of `bgpanet dataset formats`")],
-    path: Annotated[Path, typer.Option(help="a folder that the server can see")],
+    path: Annotated[
+        str, typer.Option(help="a folder that workers see, s3://bucket/prefix, or a zip or tar, which is uploaded")
+    ],
+    licence: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
+    citation: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
+    wait: Annotated[bool, typer.Option(help="until it is ready, with progress")] = True,
     as_json: Json = False,
 ) -> None:
-    """Check and register a data set. Example: bgpanet dataset add ham --format ham10000 --path ./HAM10000"""
-    with Client() as client, errors.status(f"checking and registering {name}"):
-        made = client.add_dataset(name, format, path)
+    """Check and register a data set. Example: bgpanet dataset add ham --format ham10000 --path ./HAM10000
+
+    Other content under the same name is its next version; the same content again is the version that is there.
+    """
+    from services.progress import JobBars
+
+    with Client() as client, JobBars(errors) as bars:
+        made = client.add_dataset(
+            name,
+            format,
+            path,
+            licence=licence,
+            citation=citation,
+            wait=wait,
+            on_update=bars.update,
+            on_sent=lambda sent, size: bars.sent(Path(path).name, sent, size),
+        )
     if as_json:
         _show(made)
         return
     _table([made], _DATASET_COLUMNS)
-    for finding in made["findings"]:
-        errors.print(f"[yellow]{finding['level']}[/] {escape(finding['where'])}: {escape(finding['what'])}")
+    _findings(made["findings"], errors)
 
 
 @dataset_app.command("list")
 @_told
 def dataset_list(as_json: Json = False) -> None:
-    """All data sets, newest first."""
+    """All data sets in every state, newest first."""
     with Client() as client:
         rows = list(client.datasets())
     _show(rows) if as_json else _table(rows, _DATASET_COLUMNS)
@@ -233,8 +260,16 @@ def dataset_show(name: str, as_json: Json = False) -> None:
         found["class_counts"],
         {"class": lambda c: c["class"], "images": lambda c: c["images"], "groups": lambda c: c["groups"]},
     )
-    for finding in found["findings"]:
-        console.print(f"[yellow]{finding['level']}[/] {escape(finding['where'])}: {escape(finding['what'])}")
+    for field in ("licence", "citation", "error"):
+        if found[field]:
+            console.print(f"{field}: {escape(found[field])}")
+    if found["columns"]:
+        console.print(f"columns: {escape(', '.join(found['columns']))}")
+    who = {"registered": ("created_by", "created_at"), "removed": ("removed_by", "removed_at")}
+    for what, (by, at) in who.items():
+        if found[at]:
+            console.print(f"{what} {found[at]} by {escape(found[by])}")
+    _findings(found["findings"], console)
 
 
 @dataset_app.command("formats")
@@ -260,7 +295,7 @@ def dataset_formats(
 @dataset_app.command("remove")
 @_told
 def dataset_remove(name: str, as_json: Json = False) -> None:
-    """Forget a data set that no job used."""
+    """Delete a data set's files. What jobs on it were given can still be told; where none used it, all goes."""
     with Client() as client:
         client.remove_dataset(name)
     _show({"removed": name}) if as_json else print(f"removed {name}")
@@ -281,8 +316,8 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
 @app.command()
 @_told
 def submit(
-    kind: Annotated[str, typer.Argument(help=f"{', '.join(SPECS)}")],
-    dataset: Annotated[str, typer.Option(help="name or id")],
+    kind: Annotated[str, typer.Argument(help=", ".join(get_args(Kind)))],
+    dataset: Annotated[str, typer.Option(help="name (its newest version), name@version or id")],
     model: Annotated[str | None, typer.Option(help="a network's name; to apply a model, its training's id")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
     settings: Annotated[

@@ -1,5 +1,6 @@
 """The Python client: `Client().submit("train", dataset="ham10000", spec={…}).wait()`."""
 
+import base64
 import hashlib
 import re
 import time
@@ -14,7 +15,7 @@ import httpx
 from services.settings import Settings
 
 ENDED = ("succeeded", "failed", "cancelled")
-NAME = re.compile(r"[A-Za-z0-9._-]+")
+NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
 TRIES = 5
 SILENCE_SECONDS = 120.0  # that `wait` forgives
 
@@ -137,6 +138,7 @@ class Client:
         if not token.isascii():
             raise ApiError(0, {"detail": "the token has letters that no token has; copy it again"})
         self.url = url.rstrip("/")
+        self._bare = httpx.Client(timeout=httpx.Timeout(30, read=600))
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
             headers={"Authorization": f"Bearer {token}"},
@@ -152,6 +154,7 @@ class Client:
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
+        self._bare.close()
 
     # ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,20 +215,96 @@ class Client:
 
     # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def add_dataset(self, name: str, format: str, path: Path | str) -> dict[str, Any]:
-        """Registers a folder that the server can see."""
-        return self.post("datasets", {"name": name, "format": format, "path": str(Path(path).absolute())})
+    def add_dataset(
+        self,
+        name: str,
+        format: str,
+        path: Path | str,
+        *,
+        licence: str | None = None,
+        citation: str | None = None,
+        wait: bool = True,
+        on_update: Callable[[JobHandle], None] | None = None,
+        on_sent: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Registers a data set, and waits until it is ready; `on_update` sees the job that does it.
+
+        path: a folder that workers see, `s3://bucket/prefix`, or a zip or tar on this machine, which is uploaded first
+        (`on_sent` sees bytes sent and in all). Returns the data set: the version that is there already where the
+        content is the same.
+
+        Raises:
+            ApiError: it was refused, with every problem (`status` 422).
+            JobFailed: it could not be registered for another reason.
+        """
+        body: dict[str, Any] = {"name": name, "format": format, "source": self._source(path, on_sent)}
+        body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
+        made = self.post("datasets", body, {"Idempotency-Key": str(uuid.uuid4())})
+        if not wait or made["state"] != "registering":
+            return made
+        try:
+            self.job(made["job"]).wait(on_update=on_update, every=0.2)
+        except JobFailed as error:
+            if error.job["reason"] == "invalid_input":
+                raise self._refusal(made["id"]) from None
+            raise
+        return self.dataset(made["id"])
+
+    def _source(self, path: Path | str, on_sent: Callable[[int, int], None] | None) -> dict[str, str]:
+        if str(path).startswith("s3://"):
+            return {"s3": str(path)}
+        if Path(path).is_file():
+            return {"upload": str(self.upload(path, on_sent)["id"])}
+        return {"path": str(Path(path).absolute())}
+
+    def upload(self, path: Path | str, on_sent: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Sends a file in parts. One that was cut off goes on where it stopped, also after a new start.
+
+        `on_sent` is called with bytes that are there and in all. Returns the complete upload.
+
+        Raises:
+            ApiError: it was refused, or arrived damaged.
+            OSError: the file can't be read.
+        """
+        path = Path(path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            upload = self.post("uploads", {"name": path.name, "size": path.stat().st_size, "sha256": sha256})
+            there = set(upload["received"])
+            for number in range(1, upload["parts"] + 1):
+                if number not in there:
+                    file.seek((number - 1) * upload["part_size"])
+                    self._send_part(upload["id"], number, file.read(upload["part_size"]))
+                if on_sent is not None:
+                    on_sent(min(number * upload["part_size"], upload["size"]), upload["size"])
+        return self.post(f"uploads/{upload['id']}/complete")
+
+    def _send_part(self, upload_id: str, number: int, content: bytes) -> None:
+        where = f"uploads/{_part(upload_id)}/parts/{number}"
+        address = self.get(where)["address"]
+        if address is None:
+            digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+            self._send("PUT", where, content=content, headers={"Content-Digest": f"sha-256=:{digest}:"})
+        else:
+            # To the store itself, which must not see our token.
+            self._send("PUT", address, content=content, through=self._bare)
+
+    def _refusal(self, dataset_id: str) -> ApiError:
+        refused = self.dataset(dataset_id)
+        errors = [{"field": finding["where"], "detail": finding["what"]} for finding in refused["findings"]]
+        detail = f"{refused['name']} was refused" if errors else refused["error"]
+        return ApiError(422, {"detail": detail, "errors": errors})
 
     def datasets(self) -> Iterator[dict[str, Any]]:
-        """Registered data sets, newest first."""
+        """Data sets, newest first."""
         return self._pages("datasets", {})
 
     def dataset(self, name: str) -> dict[str, Any]:
-        """One data set, by name or id."""
+        """One data set, by name (its newest version), `name@version` or id."""
         return self.get(f"datasets/{_part(name)}")
 
     def remove_dataset(self, name: str) -> None:
-        """Forgets a data set that no job used."""
+        """Deletes a data set's files; the rest is kept where jobs used it."""
         self.delete(f"datasets/{_part(name)}")
 
     def revoke_token(self, token_id: str) -> None:
@@ -265,12 +344,12 @@ class Client:
             if cursor is None:
                 return
 
-    def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    def _send(self, method: str, path: str, through: httpx.Client | None = None, **arguments: Any) -> dict[str, Any]:
         """Every request here is safe to repeat: reads, and writes that carry a key or say the same twice."""
         for number in range(TRIES):
             last = number == TRIES - 1
             try:
-                answer = self._http.request(method, path, **arguments)
+                answer = (through or self._http).request(method, path, **arguments)
             except httpx.TransportError as error:
                 if last:
                     detail = f"{self.url} does not answer ({error}); is the service up? `bgpanet up` starts one"

@@ -1,116 +1,172 @@
-"""Registering data sets: read, checked, packed into the artifact store, recorded. Immutable from then on."""
+"""Registering and removing data sets, as people ask for it. The work is a job's; `services.registry` holds states."""
 
 import re
-import tempfile
-from pathlib import Path
+import time
+from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from bgpanet.data.index import Index
-from bgpanet.data.pack import pack
-from bgpanet.data.readers import read
-from bgpanet.errors import DataDamaged, InvalidInput
-from services.artifacts import ArtifactStore, sha256_of
-from services.database import Database, now_ms
+from bgpanet.data.readers import READERS
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.registration import CHECKS
+from bgpanet.specs import RegisterSpec, parse_spec
+from services import jobs, queue, registry, sources, uploads
+from services.artifacts import ArtifactStore
+from services.context import Context
+from services.database import Database
 from services.errors import Conflict, NotFound
 from services.ids import new_id
-from services.tables import Dataset, Job
+from services.jobs import NewJob
+from services.tables import TERMINAL, Artifact, Dataset, Job
+from services.tokens import Principal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+TOLD_JOBS = 20  # of those that are in the way, by id
+LOOK_SECONDS = 0.1
+PRIORITY = 100  # minutes of work for which others wait
 
 
-def register(
-    database: Database, store: ArtifactStore, *, name: str, format: str, path: Path, user: str, scratch: Path
-) -> tuple[Dataset, bool]:
-    """Registers the folder `path`. Returns the data set, and whether it is new.
+@dataclass(frozen=True)
+class Registration:
+    """What a person asks for. Exactly one of folder, s3 and upload says where the files are."""
 
-    Registering the same content under the same name again gives the one that is there.
+    name: str
+    format: str
+    folder: str | None = None
+    s3: str | None = None
+    upload: str | None = None
+    licence: str | None = None
+    citation: str | None = None
+    idempotency_key: str | None = None
+
+
+def register(context: Context, principal: Principal, asked: Registration) -> tuple[str, bool]:
+    """Makes the data set's row, `registering`, and queues the job that reads, checks and packs it.
+
+    Returns the row's id, and whether it is new. The same idempotency key gives the one that it gave before.
 
     Raises:
-        InvalidInput: with every problem of the name and the data.
-        Conflict: the name stands for other content.
-        StorageError: the store failed; nothing is recorded then.
+        InvalidInput: with every problem of the request; those of the data are told by the job.
+        Conflict: the idempotency key was used for another request.
     """
-    if not NAME.fullmatch(name):
-        raise InvalidInput.one("name", "must be 1 to 100 letters, digits, dots, dashes or underscores")
-    index = read(format, path)
-    known = _known(database, name, index)
-    if known is not None:
-        return known, False
-    files = _store(store, index, scratch)
-    row = Dataset(
-        id=new_id(),
-        name=name,
-        format=format,
-        digest=index.digest,
-        synthetic=index.synthetic,
-        classes=list(index.classes),
-        images=len(index.records),
-        groups=len(set(index.groups)),
-        group_unit=index.group_unit,
-        class_counts=_class_counts(index),
-        findings=[{"level": f.level, "where": f.where, "what": f.what} for f in index.findings],
-        files=files,
-        created_by=user,
+    spec = _checked(context, principal, asked)
+    new = NewJob(
+        kind="register",
+        name=f"register {asked.name}",
+        spec=spec.model_dump(mode="json"),
+        dataset_id=new_id(),
+        created_by=principal.user,
+        idempotency_key=asked.idempotency_key,
+        registers=asked.name,
+        priority=PRIORITY,
     )
-    values = {c.name: getattr(row, c.name) for c in Dataset.__table__.columns if c.name != "created_at"}
+    job_id, created = jobs.submit(context.database, new)
+    if created:
+        if asked.upload is not None:
+            uploads.used(context.database, asked.upload, new.dataset_id)
+        queue.publish(context.celery, new.resource_class)
+        return new.dataset_id, True
+    with context.database.read() as session:
+        return session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one(), False
+
+
+def _checked(context: Context, principal: Principal, asked: Registration) -> RegisterSpec:
+    problems = []
+    if not NAME.fullmatch(asked.name):
+        problems.append(Problem("name", "must be 1 to 100 letters, digits, dots, dashes or underscores"))
+    if asked.format not in READERS:
+        problems.append(Problem("format", f"unknown format {asked.format!r}; known: {', '.join(READERS)}"))
+    if asked.folder is not None and not asked.folder.startswith("/"):
+        problems.append(Problem("path", "must begin at the root of the worker's file system: /…"))
+    if asked.s3 is not None:
+        problems += sources.problems(context.settings, asked.s3)
+    if asked.upload is not None:
+        problems += _upload_problems(context, principal, asked.upload)
+    places = {"folder": asked.folder, "s3": asked.s3, "upload": asked.upload}
+    source = {"format": asked.format, **places}
+    values = {"source": source, "licence": asked.licence, "citation": asked.citation}
     try:
-        with database.write() as session:
-            row.created_at = session.scalar(select(now_ms())) or 0
-            session.execute(insert(Dataset).values(**values, created_at=row.created_at))
-    except IntegrityError:
-        known = _known(database, name, index)
-        if known is None:
-            raise
-        return known, False
-    return row, True
+        spec = parse_spec("register", values)
+    except InvalidInput as error:
+        raise InvalidInput([*problems, *error.problems]) from None
+    if problems or not isinstance(spec, RegisterSpec):
+        raise InvalidInput(problems)
+    return spec
 
 
-def remove(database: Database, store: ArtifactStore, dataset_id: str) -> None:
-    """Forgets a data set that no job used, and its files. Raises NotFound, Conflict and StorageError."""
+def _upload_problems(context: Context, principal: Principal, upload_id: str) -> list[Problem]:
+    try:
+        state = uploads.find(context, principal, upload_id).state
+    except NotFound as error:
+        return [Problem("source.upload", str(error))]
+    return [] if state == "complete" else [Problem("source.upload", f"is {state}; send its parts and complete it")]
+
+
+def wait(database: Database, dataset_id: str, seconds: float) -> None:
+    """Returns when the data set is no longer being registered, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with database.read() as session:
+            state = session.scalar(select(Dataset.state).where(Dataset.id == dataset_id))
+        if state != "registering":
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def remove(database: Database, store: ArtifactStore, dataset_id: str, user: str) -> None:
+    """Deletes a data set's files. Its row stays, as `removed`, where jobs used it; else all of it disappears.
+
+    A removal that failed half-way may be repeated.
+
+    Raises:
+        NotFound: there is none, or it was removed before.
+        Conflict: jobs wait for it or run on it; their ids are told.
+        StorageError: the store failed; some files are still there.
+    """
     with database.write() as session:
-        row = session.get(Dataset, dataset_id)
-        if row is None:
-            raise NotFound(f"there is no data set {dataset_id}")
-        jobs = session.scalar(select(func.count()).select_from(Job).where(Job.dataset_id == dataset_id))
-        if jobs:
-            raise Conflict(f"{jobs} jobs used data set {row.name!r}; it stays, so that they can be explained")
-        files = [str(file["key"]) for file in row.files.values()]
-        same_content = select(func.count()).select_from(Dataset)
-        shared = session.scalar(same_content.where(Dataset.digest == row.digest, Dataset.id != row.id))
-        session.delete(row)
-    for key in [] if shared else files:
+        row = session.scalar(select(Dataset).where(Dataset.id == dataset_id).with_for_update())
+        if row is None or (row.state == "removed" and not row.files):
+            raise NotFound(f"there is no data set {dataset_id} that could be removed")
+        _refuse_if_used(session, row)
+        registry.remove(session, row.id, user)
+        is_used = session.scalar(select(Job.id).where(Job.dataset_id == row.id, Job.kind != "register").limit(1))
+        versions = select(Dataset.id).where((Dataset.id == row.id) | (Dataset.same_as == row.id))
+        registering = session.scalars(select(Job.id).where(Job.dataset_id.in_(versions), Job.kind == "register")).all()
+        written = select(Artifact.key).where(Artifact.job_id.in_(registering))
+        if is_used:
+            written = written.where(Artifact.name != CHECKS)
+        keys = _own_keys(session, row) | (set(session.scalars(written)) - _shared_keys(session, row))
+    for key in sorted(keys):
         store.delete(key)
+    with database.write() as session:
+        if is_used:
+            session.execute(delete(Artifact).where(Artifact.key.in_(keys)))
+            registry.forget_files(session, dataset_id)
+        else:
+            jobs.forget(session, registering)
+            registry.forget(session, dataset_id)
 
 
-def _known(database: Database, name: str, index: Index) -> Dataset | None:
-    with database.read() as session:
-        row = session.scalar(select(Dataset).where(Dataset.name == name))
-    if row is not None and row.digest != index.digest:
-        raise Conflict(f"data set {name!r} exists with other content (digest {row.digest[:12]}); take another name")
-    return row
+def _refuse_if_used(session: Session, row: Dataset) -> None:
+    active = select(Job.id).where(Job.dataset_id == row.id, Job.state.not_in(TERMINAL), Job.parent_id.is_(None))
+    ids = session.scalars(active.order_by(Job.id)).all()
+    if ids:
+        more = f" and {len(ids) - TOLD_JOBS} more" if len(ids) > TOLD_JOBS else ""
+        told = f"{', '.join(ids[:TOLD_JOBS])}{more}"
+        raise Conflict(f"data set {row.name!r} is in use by {told}; wait until they have ended, or cancel them")
 
 
-def _store(store: ArtifactStore, index: Index, scratch: Path) -> dict[str, dict[str, object]]:
-    scratch.mkdir(parents=True, exist_ok=True)
-    files: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        try:
-            packed = pack(index, Path(folder))
-        except DataDamaged as error:
-            raise InvalidInput.one("path", f"changed while it was read: {error}") from None
-        for file in sorted(packed.iterdir()):
-            sha256 = sha256_of(file)
-            key = f"datasets/{index.digest}/{sha256}"
-            store.put_file(key, file, sha256)
-            files[file.name] = {"key": key, "sha256": sha256, "size": file.stat().st_size}
-    return files
+def _own_keys(session: Session, row: Dataset) -> set[str]:
+    return {str(file["key"]) for file in row.files.values()} - _shared_keys(session, row)
 
 
-def _class_counts(index: Index) -> list[dict[str, object]]:
-    counts = []
-    for label, name in enumerate(index.classes):
-        mask = index.labels == label
-        counts.append({"class": name, "images": int(mask.sum()), "groups": len(set(index.groups[mask]))})
-    return counts
+def _shared_keys(session: Session, row: Dataset) -> set[str]:
+    """Keys of files that other data sets of the same content name, too."""
+    others = session.scalars(select(Dataset.files).where(Dataset.digest == row.digest, Dataset.id != row.id))
+    return {str(file["key"]) for files in others for file in files.values()}
+
+
+def may_remove(principal: Principal, row: Dataset) -> bool:
+    """Admins, and whoever registered it."""
+    return principal.is_admin or (principal.may_write and principal.user == row.created_by)

@@ -138,11 +138,11 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _work(client: Client, plan: Plan) -> list[JobHandle]:
-    with console.status("checking and registering the data"):
-        lesions = client.add_dataset("lesions", "ham10000", plan.data)
+    with JobBars(console) as bars:
+        lesions = client.add_dataset("lesions", "ham10000", plan.data, on_update=bars.update)
         images = "new-images" if plan.is_synthetic else "lesions"
         if plan.is_synthetic:
-            client.add_dataset(images, "folder", plan.new_images)
+            client.add_dataset(images, "folder", plan.new_images, on_update=bars.update)
     console.print(f"data set: {lesions['images']} images of {lesions['groups']} {lesions['group_unit']} groups")
     training = client.submit("train", dataset="lesions", spec=plan.spec, name="training")
     validation = client.submit(

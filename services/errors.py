@@ -3,6 +3,7 @@
 ServiceError
 ├── NotFound            what was named does not exist, or is not yours
 ├── Conflict            what was asked for contradicts what is there
+├── Damaged             what arrived is not what was announced; nothing of it is kept
 ├── StaleAttempt        a worker wrote under a lease that it had lost; nothing was written
 └── StorageError        the artifact store failed
     └── ArtifactMissing     the store has no such key
@@ -19,6 +20,10 @@ class NotFound(ServiceError):
 
 class Conflict(ServiceError):
     """What was asked for contradicts what is there."""
+
+
+class Damaged(ServiceError):
+    """What arrived is not what was announced; nothing of it is kept."""
 
 
 class StaleAttempt(ServiceError):

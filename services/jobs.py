@@ -10,6 +10,8 @@
 Every transition is one transaction around one conditional statement. A worker's writes are fenced: they hold only
 while its `Lease` (job, attempt) is the current one, else `StaleAttempt` is raised and nothing is written. A parent
 (cross-validation) runs without a worker while its children work, then wants a worker itself, to pool their results.
+A job on a data set that is still being registered is not wanted by a worker before that is ready; with it ends what
+the job that registers it is for: `services.registry` holds a data set's states.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from bgpanet.catalogue import IMAGENET_FILES
+from services import registry
 from services.database import Database, now_ms
 from services.errors import Conflict, NotFound, StaleAttempt
 from services.ids import new_id
@@ -60,6 +63,7 @@ class NewJob:
     weights: str | None = None
     idempotency_key: str | None = None
     children: Sequence["NewJob"] = ()
+    registers: str | None = None  # the name of the data set `dataset_id`, whose row is made with the job
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,13 @@ def submit(database: Database, new: NewJob) -> tuple[str, bool]:
     The same idempotency key of the same owner gives the job that it gave before.
 
     Raises:
-        Conflict: the key was used for another request.
+        Conflict: the key was used for another request, or the data set can't be used any more.
     """
     try:
         with database.write() as session:
             if (known := _by_key(session, new)) is not None:
                 return known, False
-            return _insert(session, new, None, None), True
+            return _insert(session, new, None, None, _is_ready(session, new)), True
     except IntegrityError:
         # Another request with the same key committed between our look and our insert.
         with database.write() as session:
@@ -154,13 +158,28 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     )
     if job is None:
         return None
-    if (job.kind, job.dataset_id, job.spec) != (new.kind, new.dataset_id, dict(new.spec)):
+    asked, before = (new.kind, new.dataset_id, dict(new.spec)), (job.kind, job.dataset_id, job.spec)
+    if new.registers is not None:  # under a new id each time
+        asked, before = (new.kind, new.name, dict(new.spec)), (job.kind, job.name, job.spec)
+    if asked != before:
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
     return job.id
 
 
-def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
+def _is_ready(session: Session, new: NewJob) -> bool:
+    """Whether the job can begin. Its data set's row is held, so that nothing happens to it before the job is there."""
+    if new.registers is not None:
+        return True
+    state = registry.hold(session, new.dataset_id)
+    if state not in ("ready", "registering"):
+        raise Conflict(f"data set {new.dataset_id} is {state}; name another")
+    return state == "ready"
+
+
+def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None, ready: bool) -> str:
     job_id = new_id()
+    if new.registers is not None:
+        registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
     session.execute(
         insert(Job).values(
             id=job_id,
@@ -177,7 +196,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             attempt=0,
             losses=0,
             max_attempts=MAX_ATTEMPTS,
-            wants_worker=not new.children,
+            wants_worker=ready and not new.children,
             not_before=0,
             cancel_requested=False,
             progress={},
@@ -189,7 +208,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
     )
     _note(session, job_id, 0, "queued", "submitted")
     for number, child in enumerate(new.children):
-        _insert(session, child, job_id, number)
+        _insert(session, child, job_id, number, ready)
     return job_id
 
 
@@ -349,17 +368,18 @@ def record_checkpoint(
         return sorted(set().union(*map(_keys, forgotten)) - named)
 
 
-def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifacts: Sequence[NewArtifact]) -> None:
+def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifacts: Sequence[NewArtifact]) -> set[str]:
     """Closes the job as `succeeded` with its figures and files, all visible at once; its checkpoints are forgotten.
 
-    Repeating it after a commit whose acknowledgement was lost changes nothing.
+    Returns the keys of the files that are named from now on. Repeating it after a commit whose acknowledgement was
+    lost changes nothing.
 
     Raises:
         StaleAttempt: the lease was lost.
     """
     with database.write() as session:
         if _ended_as(session, lease, "succeeded"):
-            return
+            return _artifact_keys(session, lease.job_id)
         _end(session, lease, state="succeeded", outcome="succeeded", summary=dict(summary))
         for artifact in artifacts:
             session.execute(
@@ -372,14 +392,23 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
                     **artifact.file.as_json(),
                 )
             )
-        _close_parent(session, lease.job_id)
+        _settle(session, lease.job_id)
         session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id))
+        return _artifact_keys(session, lease.job_id)
 
 
-def fail(database: Database, lease: Lease, reason: str, error: str, fewer: int | None = None) -> None:
+def fail(
+    database: Database,
+    lease: Lease,
+    reason: str,
+    error: str,
+    fewer: int | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Ends the attempt with a reason: tried again where that can help, else the job is `failed`.
 
     fewer: as many images at once as a run that was out of memory can be tried with; None: it can't do with fewer.
+    findings: they go to the data set that the job was to register.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -388,7 +417,7 @@ def fail(database: Database, lease: Lease, reason: str, error: str, fewer: int |
     with database.write() as session:
         if _ended_as(session, lease, "failed"):
             return
-        _lose(session, lease, reason, error, fewer)
+        _lose(session, lease, reason, error, fewer, findings)
 
 
 def release(database: Database, lease: Lease, why: str) -> None:
@@ -400,7 +429,7 @@ def release(database: Database, lease: Lease, why: str) -> None:
     with database.write() as session:
         if _is_cancelled(session, lease):
             _end(session, lease, state="cancelled", outcome="cancelled", detail="cancelled on request")
-            _close_parent(session, lease.job_id)
+            _settle(session, lease.job_id)
         else:
             _end(session, lease, state="queued", outcome="released", detail=why)
 
@@ -415,7 +444,7 @@ def confirm_cancel(database: Database, lease: Lease) -> None:
         if _ended_as(session, lease, "cancelled"):
             return
         _end(session, lease, state="cancelled", outcome="cancelled", detail="cancelled on request")
-        _close_parent(session, lease.job_id)
+        _settle(session, lease.job_id)
 
 
 # ── Without a lease ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -441,7 +470,7 @@ def cancel(database: Database, job_id: str) -> str:
             _note(session, cancelled, 0, "cancelled", "cancelled before a worker had it")
         session.execute(update(Job).where(Job.id.in_(family), Job.state == "running").values(cancel_requested=True))
         if job_id in idle:
-            _close_parent(session, job_id)
+            _settle(session, job_id)
         state = session.scalar(select(Job.state).where(Job.id == job_id))
     if state is None:
         raise NotFound(f"there is no job {job_id}")
@@ -463,6 +492,13 @@ def expire_leases(database: Database) -> list[str]:
     return expired
 
 
+def forget(session: Session, job_ids: Sequence[str]) -> None:
+    """Deletes jobs that have ended, with all that was written about them."""
+    for table in (Attempt, Transition, Metric, LogLine, Checkpoint, Artifact):
+        session.execute(delete(table).where(table.job_id.in_(job_ids)))
+    session.execute(delete(Job).where(Job.id.in_(job_ids), Job.state.in_(TERMINAL)))
+
+
 def count_waiting(database: Database, resource_class: str) -> int:
     """How many jobs of a resource class a worker could claim now."""
     with database.read() as session:
@@ -474,6 +510,10 @@ def count_waiting(database: Database, resource_class: str) -> int:
 
 def _keys(checkpoint: Checkpoint) -> set[str]:
     return {str(file["key"]) for file in checkpoint.files.values()}
+
+
+def _artifact_keys(session: Session, job_id: str) -> set[str]:
+    return set(session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)))
 
 
 def _held_by(lease: Lease) -> Any:
@@ -502,7 +542,14 @@ def _end(session: Session, lease: Lease, *, state: str, outcome: str, detail: st
     _note(session, lease.job_id, lease.attempt, state, detail or outcome)
 
 
-def _lose(session: Session, lease: Lease, reason: str, error: str, fewer: int | None = None) -> None:
+def _lose(
+    session: Session,
+    lease: Lease,
+    reason: str,
+    error: str,
+    fewer: int | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Ends an attempt that failed: cancelled if that was asked for, tried again if that can help, else failed.
 
     What is no fault of the job's is tried again until it was lost `max_attempts` times, later each time; want of memory
@@ -525,7 +572,7 @@ def _lose(session: Session, lease: Lease, reason: str, error: str, fewer: int | 
     else:
         changes = {"losses": losses + 1, "reason": reason, "error": error}
         _end(session, lease, state="failed", outcome=reason, detail=error, **changes)
-    _close_parent(session, lease.job_id)
+    _settle(session, lease.job_id, findings)
 
 
 def _ended_as(session: Session, lease: Lease, state: str) -> bool:
@@ -535,6 +582,52 @@ def _ended_as(session: Session, lease: Lease, state: str) -> bool:
 
 def _is_cancelled(session: Session, lease: Lease) -> bool:
     return bool(session.scalar(select(Job.cancel_requested).where(Job.id == lease.job_id)))
+
+
+def _settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
+    """What follows from a job's end: its parent moves on, and a data set that it registered is ready or refused."""
+    job = session.execute(
+        select(Job.kind, Job.state, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
+    ).one()
+    if job.kind != "register":
+        _close_parent(session, job_id)
+    elif job.state == "succeeded":
+        stored = session.scalars(select(Artifact).where(Artifact.job_id == job_id)).all()
+        files = {file.name: {"key": file.key, "sha256": file.sha256, "size": file.size} for file in stored}
+        accepted = registry.accept(session, job.dataset_id, job.summary, files)
+        if accepted != job.dataset_id:
+            session.execute(delete(Artifact).where(Artifact.job_id == job_id))
+        _wake(session, job.dataset_id, accepted)
+    else:
+        why = job.error or "registering it was cancelled"
+        registry.refuse(session, job.dataset_id, why, findings)
+        _fail_waiting(session, job.dataset_id, f"its data set was refused: {why}")
+
+
+def _wake(session: Session, dataset_id: str, accepted: str) -> None:
+    """Lets the jobs begin that waited for a data set; on the one that has its content, where that was there already."""
+    waiting_jobs = _waiting_for(session, dataset_id)
+    of_dataset = and_(Job.dataset_id == dataset_id, Job.kind != "register")
+    session.execute(update(Job).where(of_dataset).values(dataset_id=accepted))
+    session.execute(update(Job).where(Job.id.in_(waiting_jobs)).values(wants_worker=True))
+
+
+def _fail_waiting(session: Session, dataset_id: str, error: str) -> None:
+    """Closes the jobs that waited for a data set that never comes, and their parents."""
+    for job_id in _waiting_for(session, dataset_id):
+        values = {"state": "failed", "reason": "invalid_input", "error": error, "finished_at": now_ms()}
+        session.execute(update(Job).where(Job.id == job_id).values(**values))
+        _note(session, job_id, 0, "failed", error)
+        _close_parent(session, job_id)
+
+
+def _waiting_for(session: Session, dataset_id: str) -> Sequence[str]:
+    """Jobs without children that wait for a data set, locked: children before parents, as everywhere."""
+    child = aliased(Job)
+    has_children = select(child.id).where(child.parent_id == Job.id).exists()
+    query = select(Job.id).where(Job.dataset_id == dataset_id, Job.state == "queued", Job.kind != "register")
+    query = query.where(~has_children).order_by(Job.parent_id.is_(None), Job.id)
+    return session.scalars(query.with_for_update(of=Job)).all()
 
 
 def _close_parent(session: Session, child_id: str) -> None:

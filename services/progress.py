@@ -32,8 +32,17 @@ class JobBars:
         self._tasks[job.id] = self._bar.add_task(escape(job.values["name"]), total=1.0, note=job.state)
 
     def update(self, job: JobHandle) -> None:
-        """Shows what the service said of a job last."""
+        """Shows what the service said of a job last; one that is new here gets its bar."""
+        if job.id not in self._tasks:
+            self.add(job)
         self._bar.update(self._tasks[job.id], completed=job.values["progress"]["fraction"], note=escape(_note(job)))
+
+    def sent(self, name: str, sent: int, size: int) -> None:
+        """Shows how much of a file was uploaded."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(f"upload {escape(name)}", total=1.0, note="")
+        note = f"{sent / 1e6:,.0f} of {size / 1e6:,.0f} MB"
+        self._bar.update(self._tasks[name], completed=sent / size, note=note)
 
 
 def _note(job: JobHandle) -> str:

@@ -19,6 +19,8 @@ class Settings:
     stall_seconds: how long a child may say nothing before it counts as hung.
     offline: a worker asks no host outside whether weights can be downloaded.
     pixel_cache_gb: how much decoded pixels a host keeps, in 10^9 bytes; above it the least recently used go.
+    upload_bytes: the largest file that may be uploaded.
+    source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -32,6 +34,8 @@ class Settings:
     stall_seconds: float = 900.0
     offline: bool = False
     pixel_cache_gb: float = 100.0
+    upload_bytes: int = 200_000_000_000
+    source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
 
@@ -51,6 +55,8 @@ class Settings:
             stall_seconds=_seconds("BGPANET_STALL_SECONDS", get("BGPANET_STALL_SECONDS"), 900.0),
             offline=get("BGPANET_OFFLINE", "") not in ("", "0"),
             pixel_cache_gb=_number("BGPANET_PIXEL_CACHE_GB", get("BGPANET_PIXEL_CACHE_GB"), 100.0, 1e6, "gigabytes"),
+            upload_bytes=_bytes("BGPANET_UPLOAD_BYTES", get("BGPANET_UPLOAD_BYTES"), 200_000_000_000),
+            source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -78,6 +84,8 @@ class Settings:
             "BGPANET_STALL_SECONDS": str(self.stall_seconds),
             "BGPANET_OFFLINE": "1" if self.offline else "",
             "BGPANET_PIXEL_CACHE_GB": str(self.pixel_cache_gb),
+            "BGPANET_UPLOAD_BYTES": str(self.upload_bytes),
+            "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}
 
@@ -96,3 +104,11 @@ def _number(name: str, text: str | None, default: float, below: float, unit: str
     if not 0 < value < below:
         raise ValueError(f"{name}={text!r} must be a number of {unit} between 0 and {below:.0f}")
     return value
+
+
+def _bytes(name: str, text: str | None, default: int) -> int:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
+    return int(text)

@@ -12,7 +12,9 @@ from bgpanet.specs import (
     AppliedSpec,
     CrossValidateSpec,
     EvaluateSpec,
+    JobSpec,
     LearningSpec,
+    RegisterSpec,
     StudySpec,
     TrainSpec,
     parse_spec,
@@ -64,6 +66,9 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         dataset = views.find_dataset(context.database, request.dataset)
     except NotFound as error:
         problems.append(Problem("dataset", str(error)))
+    if dataset is not None and dataset.state not in ("ready", "registering"):
+        why = dataset.error or "name another"
+        problems.append(Problem("dataset", f"{request.dataset!r} was {dataset.state}: {why}"))
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
@@ -72,14 +77,16 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.append(Problem("spec.resources.gpus", what))
         if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset))
+        elif isinstance(spec, RegisterSpec):
+            problems.append(Problem("kind", "data sets are registered by POST /datasets"))
         elif dataset is not None:
             problems.extend(_learning_problems(context, spec, dataset))
-    if problems or spec is None or dataset is None:
+    if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
     return _new_job(request, spec, dataset, principal)
 
 
-def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Principal) -> NewJob:
+def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal) -> NewJob:
     model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
@@ -96,7 +103,7 @@ def _new_job(request: Request, spec: AnySpec, dataset: Dataset, principal: Princ
     return replace(new, children=[_child(new, name, training) for name, training in _trainings(spec)])
 
 
-def _trainings(spec: AnySpec) -> list[tuple[str, TrainSpec]]:
+def _trainings(spec: JobSpec) -> list[tuple[str, TrainSpec]]:
     """The trainings that a job consists of, by name; none where it is one run itself."""
     if isinstance(spec, CrossValidateSpec):
         return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]
@@ -121,6 +128,8 @@ def _learning_problems(
 ) -> list[Problem]:
     trainings = [cell.spec for cell in spec.cells()] if isinstance(spec, StudySpec) else [spec]
     problems = _weights_problems(context, trainings)
+    if dataset.state != "ready":
+        return problems  # its classes are known once it has been read
     labelled = [count for count in dataset.class_counts if count["images"]]
     if len(labelled) < 2:
         return [
@@ -170,7 +179,9 @@ def _model_problems(
         return [
             Problem("spec.model", f"job {spec.model} is {job['state']}; only a training that succeeded has a model")
         ]
-    return _evaluation_problems(job, dataset) if isinstance(spec, EvaluateSpec) and dataset is not None else []
+    if isinstance(spec, EvaluateSpec) and dataset is not None and dataset.state == "ready":
+        return _evaluation_problems(job, dataset)
+    return []
 
 
 def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset) -> list[Problem]:

@@ -31,23 +31,57 @@ class Token(Base):
 
 
 class Dataset(Base):
-    """A registered data set: immutable, known by the digest of its content."""
+    """A data set: known by the digest of its content, and immutable once it is ready. `services.registry` writes it.
+
+    What is not known before it has been read (digest, counts, …) is empty until then.
+    """
 
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int | None] = mapped_column(Integer, default=1)  # 1, 2, … of its name; None until it is ready
+    state: Mapped[str] = mapped_column(String(20), default="ready")  # see services/registry.py
+    job_id: Mapped[str | None] = mapped_column(String(36))  # the job that registers it
+    same_as: Mapped[str | None] = mapped_column(String(36))  # a duplicate: the data set that has its content
+    error: Mapped[str | None] = mapped_column(Text)  # why it was refused
     format: Mapped[str] = mapped_column(String(40))
-    digest: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64), index=True)
     synthetic: Mapped[bool] = mapped_column(Boolean)
     classes: Mapped[list[Any]]
     images: Mapped[int] = mapped_column(Integer)
     groups: Mapped[int] = mapped_column(Integer)
     group_unit: Mapped[str] = mapped_column(String(40))
     class_counts: Mapped[list[Any]]
+    columns: Mapped[list[Any]] = mapped_column(default=list)  # what else the source tells of images
+    licence: Mapped[str | None] = mapped_column(Text)
+    citation: Mapped[str | None] = mapped_column(Text)
     findings: Mapped[list[Any]]
+    checks: Mapped[dict[str, Any]] = mapped_column(default=dict)  # figures of the report that `findings` belong to
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
     created_by: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[int] = mapped_column(BigInteger)
+    ready_at: Mapped[int | None] = mapped_column(BigInteger)
+    removed_by: Mapped[str | None] = mapped_column(String(200))
+    removed_at: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("name", "version", name="uq_datasets_version"),)
+
+
+class Upload(Base):
+    """A file that somebody sends in parts; the store knows which parts are there. See services/uploads.py."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    part_size: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(20))  # open, complete, expired
+    key: Mapped[str] = mapped_column(String(400))
+    parts_id: Mapped[str] = mapped_column(String(1024))  # what the store calls it until it is complete
+    dataset_id: Mapped[str | None] = mapped_column(String(36))  # what was registered from it last
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
 class Job(Base):
@@ -60,7 +94,7 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(String(40))
     error: Mapped[str | None] = mapped_column(Text)
-    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     spec: Mapped[dict[str, Any]]
     resource_class: Mapped[str] = mapped_column(String(20))
     priority: Mapped[int] = mapped_column(Integer)

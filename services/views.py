@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import ColumnElement, Row, case, func, select, true
 from sqlalchemy.orm import Session
 
 from services.database import Database, now_ms
@@ -38,6 +38,7 @@ NO_PROGRESS = {
     "eta_seconds": None,
     "message": "",
 }
+_JOBS = select(Job, Dataset.name, Dataset.version).join(Dataset)
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs, newest first; without a parent in the filter only those that have none."""
-    query = select(Job, Dataset.name).join(Dataset).where(_visible(principal))
+    query = _JOBS.where(_visible(principal))
     query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
     if wanted.state:
         query = query.where(Job.state == wanted.state)
     if wanted.kind:
         query = query.where(Job.kind == wanted.kind)
     if wanted.dataset:
-        query = query.where((Dataset.name == wanted.dataset) | (Dataset.id == wanted.dataset))
+        query = query.where(_named(wanted.dataset))
     if wanted.q:
         query = query.where(Job.name.icontains(wanted.q, autoescape=True))
     if cursor:
@@ -90,27 +91,25 @@ def list_jobs(
     with database.read() as session:
         rows = session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).all()
         more = len(rows) > limit
-        items = _render(session, [(job, name) for job, name in rows[:limit]])
+        items = _render(session, rows[:limit])
     return Page(items, items[-1]["id"] if more else None)
 
 
 def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
     """One job. Raises NotFound."""
     with database.read() as session:
-        row = session.execute(
-            select(Job, Dataset.name).join(Dataset).where(_visible(principal), Job.id == job_id)
-        ).first()
+        row = session.execute(_JOBS.where(_visible(principal), Job.id == job_id)).first()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        return _render(session, [(row[0], row[1])])[0]
+        return _render(session, [row])[0]
 
 
 def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The children of a job, in their order. Raises NotFound."""
     get_job(database, principal, job_id)
     with database.read() as session:
-        query = select(Job, Dataset.name).join(Dataset).where(Job.parent_id == job_id).order_by(Job.position)
-        return _render(session, [(job, name) for job, name in session.execute(query)])
+        query = _JOBS.where(Job.parent_id == job_id).order_by(Job.position)
+        return _render(session, session.execute(query).all())
 
 
 def list_metrics(
@@ -234,10 +233,10 @@ def _visible(principal: Principal) -> ColumnElement[bool]:
     return true() if principal.is_admin else Job.created_by == principal.user
 
 
-def _render(session: Session, rows: Sequence[tuple[Job, str]]) -> list[dict[str, Any]]:
+def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
-    parents = [job.id for job, _ in rows if job.kind in PARENTS]
+    parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
     if parents:
         query = select(Job.parent_id, Job.state, Job.progress).where(Job.parent_id.in_(parents))
         for parent_id, state, progress in session.execute(query):
@@ -245,7 +244,10 @@ def _render(session: Session, rows: Sequence[tuple[Job, str]]) -> list[dict[str,
             counts.setdefault(parent_id, dict.fromkeys(CHILD_STATES, 0))[state] += 1
             done = 1.0 if state == "succeeded" else float(progress.get("fraction", 0.0))
             fractions[parent_id] = fractions.get(parent_id, 0.0) + done
-    return [_job(job, name, counts.get(job.id), fractions.get(job.id)) for job, name in rows]
+    return [
+        {**_job(job, name, counts.get(job.id), fractions.get(job.id)), "dataset_version": version}
+        for job, name, version in rows
+    ]
 
 
 def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
@@ -277,6 +279,7 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
         "created_at": timestamp(job.created_at),
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
+        "dataset_id": job.dataset_id,
     }
 
 
@@ -284,43 +287,91 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
 
 
 def list_datasets(database: Database, cursor: str | None = None, limit: int = 50) -> Page:
-    """Registered data sets, newest first."""
-    query = select(Dataset).order_by(Dataset.id.desc()).limit(limit + 1)
+    """Data sets in every state, newest first; without those whose content was there already."""
+    query = select(Dataset).where(Dataset.state != "duplicate").order_by(Dataset.id.desc()).limit(limit + 1)
     if cursor:
         query = query.where(Dataset.id < cursor)
     with database.read() as session:
         rows = session.scalars(query).all()
-    items = [dataset_json(row) for row in rows[:limit]]
+        progress = _registering(session, rows)
+    items = [dataset_json(row, progress.get(row.id)) for row in rows[:limit]]
     return Page(items, items[-1]["id"] if len(rows) > limit else None)
 
 
-def find_dataset(database: Database, name_or_id: str) -> Dataset:
-    """The row of a data set. Raises NotFound, naming those that exist."""
+def get_dataset(database: Database, name_or_id: str) -> dict[str, Any]:
+    """One data set; see `find_dataset`."""
+    row = find_dataset(database, name_or_id)
     with database.read() as session:
-        row = session.scalar(select(Dataset).where((Dataset.id == name_or_id) | (Dataset.name == name_or_id)))
+        progress = _registering(session, [row])
+    return dataset_json(row, progress.get(row.id))
+
+
+def find_dataset(database: Database, name_or_id: str) -> Dataset:
+    """The row of a data set, by id, `name@version`, or name: its newest version that is ready, else what there is.
+
+    Raises:
+        NotFound: naming those that exist.
+    """
+    ranks = ((Dataset.id == name_or_id, 0), (Dataset.state == "ready", 1), (Dataset.state == "registering", 2))
+    best = case(*ranks, else_=3)
+    query = select(Dataset).where(_named(name_or_id)).order_by(best, Dataset.version.desc(), Dataset.id.desc())
+    with database.read() as session:
+        row = session.scalar(query.limit(1))
+        if row is not None and row.same_as is not None:
+            row = session.get(Dataset, row.same_as)
         if row is not None:
             return row
-        names = session.scalars(select(Dataset.name).order_by(Dataset.name).limit(10)).all()
+        names = session.scalars(
+            select(Dataset.name).where(Dataset.state == "ready").distinct().order_by(Dataset.name).limit(10)
+        ).all()
     known = f"registered: {', '.join(names)}" if names else "none is registered yet"
     raise NotFound(f"there is no data set {name_or_id!r}; {known}")
 
 
-def dataset_json(row: Dataset) -> dict[str, Any]:
-    """What people are shown of a data set."""
+def _named(name_or_id: str) -> ColumnElement[bool]:
+    name, at, version = name_or_id.rpartition("@")
+    if at and version.isascii() and version.isdigit() and len(version) < 10:
+        return (Dataset.name == name) & (Dataset.version == int(version))
+    return (Dataset.name == name_or_id) | (Dataset.id == name_or_id)
+
+
+def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[str, Any]]:
+    """The progress of those that are being registered, by id."""
+    jobs_of = [row.job_id for row in rows if row.state == "registering"]
+    query = select(Job.dataset_id, Job.progress).where(Job.id.in_(jobs_of))
+    return {dataset_id: {**NO_PROGRESS, **progress} for dataset_id, progress in session.execute(query)}
+
+
+def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What people are shown of a data set. What is not known before it has been read is null until then."""
+    known = bool(row.digest)
     return {
         "id": row.id,
         "name": row.name,
+        "version": row.version,
+        "state": row.state,
+        "job": row.job_id,
+        "progress": progress,
+        "error": row.error,
         "format": row.format,
-        "digest": row.digest,
+        "digest": row.digest or None,
         "synthetic": row.synthetic,
         "classes": row.classes,
-        "images": row.images,
-        "groups": row.groups,
-        "group_unit": row.group_unit,
+        "images": row.images if known else None,
+        "groups": row.groups if known else None,
+        "group_unit": row.group_unit or None,
         "class_counts": row.class_counts,
+        "columns": row.columns,
+        "licence": row.licence,
+        "citation": row.citation,
+        "bytes": sum(int(file["size"]) for file in row.files.values()),
         "findings": row.findings,
+        "checks": row.checks,
         "created_by": row.created_by,
         "created_at": timestamp(row.created_at),
+        "ready_at": timestamp(row.ready_at),
+        "removed_by": row.removed_by,
+        "removed_at": timestamp(row.removed_at),
     }
 
 

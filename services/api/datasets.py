@@ -1,30 +1,36 @@
 """`/api/v1/datasets`."""
 
-from pathlib import Path
-
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, Response, abort, jsonify, url_for
 
 from services import datasets, views
-from services.api.access import admin, context
-from services.api.parsing import DatasetBody, PageQuery, parse_body, parse_query
+from services.api.access import admin, context, reader, writer
+from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.datasets import Registration
 
 routes = Blueprint("datasets", __name__, url_prefix="/datasets")
 
 
 @routes.post("")
 def post_dataset() -> tuple[Response, int, dict[str, str]]:
-    principal, body = admin(), parse_body(DatasetBody)
-    row, created = datasets.register(
-        context().database,
-        context().store,
+    principal, body = writer(), parse_body(DatasetBody)
+    if body.place.upload is None:
+        admin()  # whatever else a worker can see
+    asked = Registration(
         name=body.name,
         format=body.format,
-        path=Path(body.path),
-        user=principal.user,
-        scratch=context().settings.scratch,
+        folder=body.place.path,
+        s3=body.place.s3,
+        upload=body.place.upload,
+        licence=body.licence,
+        citation=body.citation,
+        idempotency_key=idempotency_key(),
     )
-    location = url_for("api.datasets.get_dataset", dataset_id=row.id)
-    return jsonify(views.dataset_json(row)), 201 if created else 200, {"Location": location}
+    dataset_id, created = datasets.register(context(), principal, asked)
+    headers = {"Location": url_for("api.datasets.get_dataset", dataset_id=dataset_id)}
+    if (seconds := preferred_wait()) is not None:
+        datasets.wait(context().database, dataset_id, seconds)
+        headers["Preference-Applied"] = f"wait={seconds}"
+    return jsonify(views.get_dataset(context().database, dataset_id)), 201 if created else 200, headers
 
 
 @routes.get("")
@@ -36,11 +42,13 @@ def get_datasets() -> Response:
 
 @routes.get("/<dataset_id>")
 def get_dataset(dataset_id: str) -> Response:
-    return jsonify(views.dataset_json(views.find_dataset(context().database, dataset_id)))
+    return jsonify(views.get_dataset(context().database, dataset_id))
 
 
 @routes.delete("/<dataset_id>")
 def delete_dataset(dataset_id: str) -> tuple[str, int]:
-    admin()
-    datasets.remove(context().database, context().store, views.find_dataset(context().database, dataset_id).id)
+    principal, row = writer(), views.find_dataset(context().database, dataset_id)
+    if not datasets.may_remove(reader(), row):
+        abort(403, "a data set is removed by an admin, or by who registered it")
+    datasets.remove(context().database, context().store, row.id, principal.user)
     return "", 204

@@ -1,15 +1,19 @@
 """Requests in: JSON bodies and query strings, checked against typed models before anything is done."""
 
+import base64
 import json
 import math
-from typing import Any, TypeVar
+import re
+from typing import Any, Self, TypeVar
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, problems_of
 from services.tokens import Role
+
+MOST_WAIT = 60  # seconds that an answer is held back on request
 
 
 class Body(BaseModel):
@@ -28,12 +32,48 @@ class JobBody(Body):
     spec: dict[str, Any] = Field(default_factory=dict)
 
 
+class SourceBody(Body):
+    """Where the files of a data set are."""
+
+    path: str | None = Field(None, min_length=1, max_length=4096, description="a folder that workers see; admins only")
+    s3: str | None = Field(None, min_length=1, max_length=1024, description="s3://bucket/prefix; admins only")
+    upload: str | None = Field(None, min_length=1, max_length=36, description="id of a complete upload of one's own")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"name exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+
 class DatasetBody(Body):
-    """A data set to register, from a folder that the server can see."""
+    """A data set to register. `path` alone stands for `source: {path}`."""
 
     name: str = Field(min_length=1, max_length=100)
     format: str = Field(min_length=1, max_length=40)
-    path: str = Field(min_length=1, max_length=4096)
+    source: SourceBody | None = None
+    path: str | None = Field(None, min_length=1, max_length=4096)
+    licence: str | None = Field(None, min_length=1, max_length=2000)
+    citation: str | None = Field(None, min_length=1, max_length=2000)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.source is None) == (self.path is None):
+            raise ValueError("name either source or path")
+        return self
+
+    @property
+    def place(self) -> SourceBody:
+        """The source, whichever way it was named."""
+        return self.source or SourceBody(path=self.path)
+
+
+class UploadBody(Body):
+    """A file that is to be sent in parts."""
+
+    name: str = Field(min_length=1, max_length=200)
+    size: int = Field(ge=1, lt=2**63, description="bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the whole, hex")
 
 
 class TokenBody(Body):
@@ -111,6 +151,20 @@ def idempotency_key() -> str | None:
     if key is not None and not (1 <= len(key) <= 200 and key.isprintable()):
         raise InvalidInput.one("Idempotency-Key", "must be 1 to 200 printable characters")
     return key
+
+
+def content_digest() -> str:
+    """The SHA-256, hex, of the header `Content-Digest: sha-256=:base64:` (RFC 9530). Raises InvalidInput."""
+    match = re.search(r"sha-256=:([A-Za-z0-9+/]{43}=):", request.headers.get("Content-Digest", ""))
+    if match is None:
+        raise InvalidInput.one("Content-Digest", "must tell the digest of the body: sha-256=:base64:")
+    return base64.b64decode(match[1]).hex()
+
+
+def preferred_wait() -> int | None:
+    """Seconds of the header `Prefer: wait=N` (RFC 7240), at most `MOST_WAIT`; None where it asks for none."""
+    match = re.search(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[,;]|$)", request.headers.get("Prefer", ""))
+    return None if match is None else min(int(match[1]), MOST_WAIT)
 
 
 def _no_constant(text: str) -> float:

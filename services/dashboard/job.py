@@ -31,7 +31,7 @@ def page(job_id: str) -> str:
         parent=views.get_job(database, principal, job["parent"]) if job["parent"] else None,
         folds=[{**child, "figure": main_figure(child["summary"])} for child in children],
         results=results(job["summary"]),
-        dataset=views.find_dataset(database, job["dataset"]),
+        dataset=views.find_dataset(database, job["dataset_id"]),
         events=views.list_events(database, principal, job_id),
         attempts=views.list_attempts(database, principal, job_id),
         artifacts=views.list_artifacts(database, principal, job_id),

@@ -15,13 +15,15 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from bgpanet.data.checks import FINGERPRINTS
 from bgpanet.events import ArtifactWritten, CheckpointWritten
 from bgpanet.specs import limited_at_once, parse_spec
+from services import sources
 from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.jobs import Claim, NewArtifact, StoredFile
-from services.tables import Artifact, Dataset, Job
+from services.tables import Artifact, Dataset, Job, Upload
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
@@ -32,10 +34,13 @@ MODEL_FILES = {
 
 
 class Workbench:
-    """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`."""
+    """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`.
 
-    def __init__(self, context: Context, claim: Claim) -> None:
-        self.context, self.claim = context, claim
+    `say` hears how far fetching a source is, and may raise to end it.
+    """
+
+    def __init__(self, context: Context, claim: Claim, say: Callable[[str], None] = lambda message: None) -> None:
+        self.context, self.claim, self.say = context, claim, say
         self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
         self.output = self.folder / "output"
         self.spec = self.folder / "spec.json"
@@ -47,8 +52,12 @@ class Workbench:
             shutil.rmtree(left, ignore_errors=True)
         self.output.mkdir(parents=True, exist_ok=True)
         spec = self._spec()
-        self._data = self._dataset()
-        spec["data"] = {"format": "packed", "path": str(self._data)}
+        if self.claim.kind == "register":
+            spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
+            spec["others"] = self._fingerprints()
+        else:
+            self._data = self._dataset()
+            spec["data"] = {"format": "packed", "path": str(self._data)}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
         part = "cell" if self.claim.kind == "study" else "fold"
@@ -65,6 +74,34 @@ class Workbench:
             return dict(self.claim.spec)
         asked = parse_spec(self.claim.kind, self.claim.spec)
         return limited_at_once(asked, self.claim.images_at_once).model_dump(mode="json")
+
+    def _source(self, source: Mapping[str, str]) -> Path:
+        """Where the files lie that are to be registered: a folder, or an archive."""
+        if source.get("folder") is not None:
+            return Path(source["folder"])
+        if source.get("s3") is not None:
+            return sources.fetch(self.context.settings, source["s3"], self.folder / "source", self.say)
+        with self.context.database.read() as session:
+            upload = session.get(Upload, source["upload"])
+        if upload is None or upload.state != "complete":
+            raise StorageError(f"upload {source['upload']} is gone; send it again")
+        archive = self.folder / "archive"
+        _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
+        return archive
+
+    def _fingerprints(self) -> dict[str, str]:
+        """Files of fingerprints of all data sets that are ready, but for other versions of the same."""
+        with self.context.database.read() as session:
+            name = session.scalars(select(Dataset.name).where(Dataset.id == self.claim.dataset_id)).one()
+            query = select(Dataset, Artifact).join(Artifact, Artifact.job_id == Dataset.job_id)
+            query = query.where(Dataset.state == "ready", Dataset.name != name, Artifact.name == FINGERPRINTS)
+            rows = session.execute(query.order_by(Dataset.id)).all()
+        found = {}
+        for dataset, file in rows:
+            path = self.folder / f"{dataset.id}-{FINGERPRINTS}"
+            _fetch(self.context.store, StoredFile(file.key, file.sha256, file.size), path)
+            found[f"{dataset.name}@{dataset.version}"] = str(path)
+        return found
 
     def _dataset(self) -> Path:
         with self.context.database.read() as session:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from bgpanet.errors import InvalidInput
 from bgpanet.events import (
     ArtifactWritten,
     CheckpointWritten,
@@ -26,6 +27,7 @@ from bgpanet.events import (
     Progress,
     Result,
     Started,
+    Told,
     parse_event,
 )
 from bgpanet.specs import half_at_once, parse_spec
@@ -56,7 +58,7 @@ class Attempt:
         self.context, self.claim, self.server, self.threads, self.draining = context, claim, server, threads, draining
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self.bench = Workbench(context, claim)
+        self.bench = Workbench(context, claim, self._fetching)
         settings = context.settings
         self.keeper = LeaseKeeper(context.database, claim.lease, settings.lease_seconds, self.nudge)
         self.uploader = Uploader(
@@ -88,6 +90,11 @@ class Attempt:
             end = self._failing("worker_lost", f"the process that starts children was lost: {error}")
         except StaleAttempt:
             end = None
+        except _Unwanted:
+            end = self._outcome(INTERRUPTED)
+        except InvalidInput as error:
+            told = [Told(level="refused", where=problem.where, what=problem.what) for problem in error.problems]
+            end = self._failing(error.reason, str(error), told)
         except Exception as error:
             log.exception("job %s: the supervisor failed", self.claim.lease.job_id)
             end = self._failing("internal", f"supervisor: {type(error).__name__}: {error}")
@@ -124,6 +131,11 @@ class Attempt:
             child.signal(signal.SIGKILL)
             child.close()
         return self._outcome(status)
+
+    def _fetching(self, message: str) -> None:
+        if self.keeper.lost or self.keeper.cancelled or self.draining.is_set():
+            raise _Unwanted
+        self.keeper.progress({"fraction": 0.0, "message": message})
 
     def _listen(self, child: Child) -> int:
         """Handles events until the child has ended. Returns its exit status, minus a signal's number."""
@@ -224,18 +236,18 @@ class Attempt:
         if self.failure is not None:
             if self.failure.reason == "storage":
                 self.bench.distrust()
-            return self._failing(self.failure.reason, self.failure.message)
+            return self._failing(self.failure.reason, self.failure.message, self.failure.findings)
         if status < 0:
             return self._failing("worker_lost", f"the child was ended by signal {-status}")
         return self._failing("internal", f"the child ended with status {status} and said no more")
 
     def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:
-        jobs.finish(self.context.database, self.claim.lease, summary, stored)
-        self.uploader.keep_only({artifact.file.key for artifact in stored})
+        self.uploader.keep_only(jobs.finish(self.context.database, self.claim.lease, summary, stored))
 
-    def _failing(self, reason: str, error: str) -> Callable[[], None]:
+    def _failing(self, reason: str, error: str, findings: Sequence[Told] = ()) -> Callable[[], None]:
         fewer = half_at_once(parse_spec(self.claim.kind, self.claim.spec)) if reason == "out_of_memory" else None
-        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, fewer)
+        told = [finding.model_dump() for finding in findings]
+        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, fewer, told)
 
     def _until_written(self, end: Callable[[], None]) -> None:
         """Writes the end under the lease that the keeper goes on renewing; the database may be away for a while."""
@@ -254,6 +266,10 @@ class Attempt:
                     log.error("job %s: its end could not be written: %s", self.claim.lease.job_id, error)
                     return
                 time.sleep(0.5)
+
+
+class _Unwanted(Exception):
+    """The attempt is to end before its child was started."""
 
 
 class _Lines:

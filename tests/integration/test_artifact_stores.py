@@ -1,6 +1,7 @@
 """Every store keeps the same promises: a folder, memory, and a real S3 server."""
 
 import hashlib
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from services import artifacts
 from services.artifacts import ArtifactStore, open_store
-from services.errors import ArtifactMissing, StorageError
+from services.errors import ArtifactMissing, Damaged, StorageError
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -149,3 +150,82 @@ def test_a_server_that_does_not_answer_is_a_storage_error(tmp_path: Path, monkey
 def test_an_address_of_no_store_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="artifacts URL"):
         artifacts.open_store(url)
+
+
+# ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PARTS = [b"a" * 5 * 1024 * 1024, b"b" * 5 * 1024 * 1024, b"the end"]  # S3 takes no smaller ones but the last
+WHOLE = hashlib.sha256(b"".join(PARTS)).hexdigest()
+
+
+def put_part(store: ArtifactStore, parts_id: str, number: int, content: bytes | None = None) -> None:
+    content = PARTS[number - 1] if content is None else content
+    sha256 = hashlib.sha256(content).hexdigest()
+    store.put_part("up/a", parts_id, number, io.BytesIO(content), len(content), sha256)
+
+
+def test_parts_in_any_order_become_one_file_once_all_are_there(store: ArtifactStore) -> None:
+    parts_id = store.begin_parts("up/a")
+    assert store.parts("up/a", parts_id) == {}
+    for number in (3, 1):
+        put_part(store, parts_id, number)
+    assert store.parts("up/a", parts_id) == {1: len(PARTS[0]), 3: len(PARTS[2])}
+    assert not store.exists("up/a")
+    assert list(store.keys("")) == []
+    put_part(store, parts_id, 2)
+    for _ in range(2):
+        store.finish_parts("up/a", parts_id, WHOLE)
+    with store.open("up/a") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == WHOLE
+    assert list(store.keys("")) == ["up/a"]
+
+
+@pytest.mark.parametrize("sent", [PARTS[1][:-1], PARTS[1] + b"!", b"x" + PARTS[1][1:]])
+def test_a_part_that_is_cut_off_too_long_or_damaged_does_not_replace_a_good_one(
+    store: ArtifactStore, sent: bytes
+) -> None:
+    parts_id = store.begin_parts("up/a")
+    for number in (1, 2, 3):
+        put_part(store, parts_id, number)
+    with pytest.raises(Damaged):
+        store.put_part("up/a", parts_id, 2, io.BytesIO(sent), len(PARTS[1]), hashlib.sha256(PARTS[1]).hexdigest())
+    store.finish_parts("up/a", parts_id, WHOLE)
+    assert store.exists("up/a")
+
+
+def test_a_part_that_is_sent_again_replaces_itself(store: ArtifactStore) -> None:
+    parts_id = store.begin_parts("up/a")
+    put_part(store, parts_id, 1, b"old")
+    for number in (1, 2, 3):
+        put_part(store, parts_id, number)
+    store.finish_parts("up/a", parts_id, WHOLE)
+    assert store.exists("up/a")
+
+
+def test_parts_that_are_not_the_file_that_was_announced_become_none(store: ArtifactStore) -> None:
+    parts_id = store.begin_parts("up/a")
+    put_part(store, parts_id, 1)
+    with pytest.raises(Damaged, match="digest"):
+        store.finish_parts("up/a", parts_id, "0" * 64)
+    assert not store.exists("up/a")
+
+
+def test_parts_that_are_dropped_are_gone(store: ArtifactStore) -> None:
+    parts_id = store.begin_parts("up/a")
+    put_part(store, parts_id, 1)
+    for _ in range(2):
+        store.drop_parts("up/a", parts_id)
+    with pytest.raises(ArtifactMissing):
+        store.parts("up/a", parts_id)
+    with pytest.raises(ArtifactMissing):
+        store.finish_parts("up/a", parts_id, WHOLE)
+
+
+def test_an_address_takes_its_part_and_no_other(store: ArtifactStore) -> None:
+    parts_id = store.begin_parts("up/a")
+    address = store.part_address("up/a", parts_id, 1)
+    if address is None:
+        return
+    assert httpx.put(address, content=PARTS[2]).status_code == 200
+    assert store.parts("up/a", parts_id) == {1: len(PARTS[2])}
+    assert httpx.put(address.replace("partNumber=1", "partNumber=2"), content=b"x").status_code == 403

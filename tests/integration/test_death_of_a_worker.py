@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from bgpanet.data import synthetic
-from services import datasets, jobs, submission, views
+from services import jobs, submission, views
 from services.settings import Settings
 from services.submission import Request
 from services.tables import TERMINAL
 from tests.support.cluster import ADMIN, Cluster, cluster, tiny_spec
+from tests.support.registering import register
 
 LEASE_SECONDS = 3.0
 
@@ -36,15 +37,7 @@ def running(
         made.scheduler()
         lesions = tmp_path / "lesions"
         synthetic.draw(lesions, lesions=40, seed=3)
-        datasets.register(
-            made.context.database,
-            made.context.store,
-            name="lesions",
-            format="ham10000",
-            path=lesions,
-            user="ada",
-            scratch=tmp_path / "scratch",
-        )
+        register(made.context, "lesions", lesions)
         yield made
 
 

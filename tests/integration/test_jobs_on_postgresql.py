@@ -1,23 +1,29 @@
 """What the state machine promises when many act at once, on real PostgreSQL; the same on SQLite."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from services import jobs, views
 from services.database import Database
-from services.errors import StaleAttempt
-from services.jobs import Batch, NewArtifact, NewJob, StoredFile
-from services.migration import migrate
+from services.errors import Conflict, StaleAttempt
+from services.ids import new_id
+from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
+from services.migration import config, migrate
 from services.tables import Artifact, Base, Dataset, Job
 from services.tokens import Principal
+from tests.unit.services.test_migrations import check_first_tables, fill_first_tables
 
 ADMIN = Principal("ada", "admin")
 THREADS = 12
@@ -194,3 +200,87 @@ def test_figures_said_twice_replace_themselves(database: Database) -> None:
         jobs.renew(database, claim.lease, 60, Batch(metrics=[row], logs=[("info", "hello")]))
     assert views.list_metrics(database, ADMIN, job_id)["loss"] == [{"step": 1, "epoch": 1, "value": 0.25}]
     assert [line["message"] for line in views.list_logs(database, ADMIN, job_id)] == ["hello", "hello"]
+
+
+# ── Data sets ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FACTS = {
+    "format": "folder",
+    "synthetic": False,
+    "classes": [],
+    "images": 1,
+    "groups": 1,
+    "group_unit": "image",
+    "class_counts": [],
+    "columns": [],
+    "licence": None,
+    "citation": None,
+    "findings": [],
+}
+
+
+def registration(database: Database, name: str) -> Claim:
+    """A registration that a worker has claimed."""
+    spec = {"source": {"format": "folder", "folder": "/x"}}
+    new = new_job(kind="register", spec=spec, dataset_id=new_id(), registers=name, name=name, priority=100)
+    jobs.submit(database, new)
+    claim = jobs.claim(database, "w", ["any"], 60)
+    assert claim is not None
+    assert claim.kind == "register"
+    return claim
+
+
+def accept(database: Database, claim: Claim, digest: str) -> None:
+    """The end of a registration, as a worker writes it: again where another one was in its way."""
+    files = [NewArtifact(n, "x", StoredFile(n, "0" * 64, 1)) for n in ("index.json", "images.tar")]
+    for _ in range(THREADS):
+        try:
+            jobs.finish(database, claim.lease, {**FACTS, "digest": digest}, files)
+            return
+        except SQLAlchemyError:
+            continue
+    raise AssertionError("never written")
+
+
+def test_registrations_of_a_name_that_end_at_once_get_versions_of_their_own(database: Database) -> None:
+    claims = [registration(database, "x") for _ in range(6)]
+    at_once([partial(accept, database, claim, str(number % 3)) for number, claim in enumerate(claims)])
+    with database.read() as session:
+        rows = session.scalars(select(Dataset).where(Dataset.name == "x")).all()
+    ready = {row.version or 0: row.digest for row in rows if row.state == "ready"}
+    assert sorted(ready) == [1, 2, 3]
+    assert sorted(ready.values()) == ["0", "1", "2"]
+    for row in rows:
+        if row.state == "duplicate":
+            assert next(other.digest for other in rows if other.id == row.same_as) in ready.values()
+    assert len(rows) == 6
+
+
+def test_no_job_is_left_waiting_for_a_data_set_that_becomes_ready_as_it_is_submitted(database: Database) -> None:
+    claim = registration(database, "x")
+    submissions = [partial(jobs.submit, database, new_job(dataset_id=claim.dataset_id)) for _ in range(THREADS)]
+    at_once([*submissions, partial(accept, database, claim, "0")])
+    assert jobs.count_waiting(database, "any") == THREADS
+
+
+def test_no_job_is_left_waiting_for_a_data_set_that_is_refused_as_it_is_submitted(database: Database) -> None:
+    claim = registration(database, "x")
+
+    def submit() -> None:
+        with contextlib.suppress(Conflict):
+            jobs.submit(database, new_job(dataset_id=claim.dataset_id))
+
+    refuse = partial(jobs.fail, database, claim.lease, "invalid_input", "no")
+    at_once([*[submit] * THREADS, refuse])
+    with database.read() as session:
+        states = set(session.scalars(select(Job.state).where(Job.dataset_id == claim.dataset_id)))
+    assert states == {"failed"}
+
+
+def test_a_database_of_the_first_version_is_taken_over(request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres_url")
+    migrate(url, "0001")
+    fill_first_tables(url)
+    migrate(url)
+    check_first_tables(url)
+    command.downgrade(config(url), "0001")

@@ -43,7 +43,7 @@ def spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=end_with_parent)
 
 
-def wait_until(ready: Callable[[], bool], what: str, log: Path, seconds: float = 60) -> None:
+def wait_until(ready: Callable[[], bool], what: str, log: Path, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if ready():

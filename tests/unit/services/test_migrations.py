@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import delete, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
 from services.migration import config, migrate
-from services.tables import Base
+from services.tables import Base, Dataset, Job
 
 
 def differences(database: Database) -> list[object]:
@@ -39,4 +41,48 @@ def test_migrations_can_be_taken_back(tmp_path: Path) -> None:
     migrate(database.url)
     command.downgrade(config(database.url), "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    database.close()
+
+
+def test_what_was_there_before_versions_becomes_the_first_version_and_keeps_its_jobs(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    migrate(url, "0001")
+    fill_first_tables(url)
+    migrate(url)
+    check_first_tables(url)
+    command.downgrade(config(url), "0001")
+
+
+def fill_first_tables(url: str) -> None:
+    """A data set and a job on it, as the first version wrote them."""
+    database = Database(url)
+    with database.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO datasets VALUES ('d', 'lesions', 'ham10000', '0', :drawn, '[]', 1, 1, 'lesion', '[]', "
+                "'[]', '{}', 'ada', 7)"
+            ),
+            {"drawn": True},
+        )
+        values = {"yes": True, "no": False}
+        session.execute(
+            text(
+                "INSERT INTO jobs (id, kind, name, state, dataset_id, spec, resource_class, priority, attempt, losses, "
+                "max_attempts, wants_worker, not_before, cancel_requested, progress, summary, created_by, created_at) "
+                "VALUES ('j', 'train', 'n', 'queued', 'd', '{}', 'any', 0, 0, 0, 3, :yes, 0, :no, '{}', '{}', 'ada', 0)"
+            ),
+            values,
+        )
+    database.close()
+
+
+def check_first_tables(url: str) -> None:
+    """They are what they were, and belong together."""
+    database = Database(url)
+    with database.read() as session:
+        row = session.scalars(select(Dataset)).one()
+        assert (row.version, row.state, row.ready_at, row.columns, row.checks) == (1, "ready", 7, [], {})
+        assert session.scalars(select(Job.dataset_id)).all() == ["d"]
+    with database.write() as session, pytest.raises(IntegrityError):
+        session.execute(delete(Dataset))
     database.close()

@@ -1,13 +1,15 @@
 """The REST API on SQLite and a folder, through Flask's test client. Redis is absent: submitting works all the same."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from services import fleet, jobs, tokens
 from services.artifacts import sha256_of
@@ -18,6 +20,7 @@ from services.settings import Settings
 from services.tables import Base, Dataset
 from services.tokens import Role
 from services.web import create_app
+from tests.support.registering import work
 
 CLASSES = ["mel", "nv"]
 
@@ -43,7 +46,13 @@ class Api:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
+    settings = Settings.load(
+        {
+            "BGPANET_HOME": str(tmp_path),
+            "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0",
+            "BGPANET_SOURCE_BUCKETS": "allowed",
+        }
+    )
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
     Base.metadata.create_all(context.database.engine)
@@ -104,6 +113,12 @@ ROUTES = [
     ("POST", "datasets"),
     ("GET", "datasets/d"),
     ("DELETE", "datasets/d"),
+    ("POST", "uploads"),
+    ("GET", "uploads/x"),
+    ("DELETE", "uploads/x"),
+    ("GET", "uploads/x/parts/x"),
+    ("PUT", "uploads/x/parts/x"),
+    ("POST", "uploads/x/complete"),
     ("GET", "jobs"),
     ("POST", "jobs"),
     *[("GET", f"jobs/x{part}") for part in ("", "/metrics", "/logs", "/events", "/attempts", "/artifacts")],
@@ -127,7 +142,9 @@ def test_the_list_of_routes_above_is_complete(api: Api) -> None:
         if rule.rule.startswith("/api/v1/"):
             path = rule.rule
             for name in rule.arguments:
-                path = path.replace(f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID")
+                path = path.replace("<int:", "<").replace(
+                    f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID"
+                )
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 assert (method, path) in known or path == "/api/v1/models/ID", (method, rule.rule)
 
@@ -176,8 +193,14 @@ def test_a_viewer_reads_and_changes_nothing(api: Api) -> None:
     ("method", "path"),
     [("POST", "datasets"), ("DELETE", "datasets/d"), ("GET", "tokens"), ("POST", "tokens"), ("DELETE", "tokens/x")],
 )
-def test_only_admins_register_data_and_make_tokens(api: Api, method: str, path: str) -> None:
-    assert api.call(method, path, "ada", json={}).status_code == 403
+def test_only_admins_register_folders_and_make_tokens(api: Api, method: str, path: str) -> None:
+    body = {"name": "x", "format": "folder", "path": "/x"}
+    assert api.call(method, path, "ada", json=body).status_code == 403
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] != "GET"])
+def test_a_viewer_can_use_no_route_that_changes_something(api: Api, method: str, path: str) -> None:
+    assert api.call(method, path.replace("parts/x", "parts/1"), "eve", json={}).status_code == 403
 
 
 # ── Submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,7 +214,7 @@ def test_a_job_is_created_with_its_address_and_every_field(api: Api) -> None:
     assert api.client.get(answer.headers["Location"], headers={"Authorization": f"Bearer {api.tokens['root']}"}).json
     expected = (
         "id kind name state reason error dataset spec priority attempt max_attempts progress summary parent children "
-        "worker created_by created_at started_at finished_at"
+        "worker created_by created_at started_at finished_at dataset_id dataset_version"
     )
     assert list(job) == expected.split()
     assert list(job["progress"]) == ["fraction", "step", "steps", "epoch", "epochs", "eta_seconds", "message"]
@@ -409,17 +432,84 @@ def test_cancelling_a_waiting_job_ends_it(api: Api) -> None:
     assert api.call("POST", f"jobs/{job_id}/cancel").json["state"] == "cancelled"
 
 
-def test_a_data_set_that_jobs_used_stays(api: Api) -> None:
-    api.submit()
-    assert api.call("DELETE", "datasets/lesions").status_code == 409
-    assert api.call("GET", "datasets/lesions").json["images"] == 120
+def test_a_data_set_that_jobs_wait_for_is_not_removed_and_one_that_they_used_can_still_be_told(api: Api) -> None:
+    job_id = api.submit().json["id"]
+    answer = api.call("DELETE", "datasets/lesions")
+    assert answer.status_code == 409
+    assert job_id in answer.json["detail"]
+    api.call("POST", f"jobs/{job_id}/cancel")
+    assert api.call("DELETE", "datasets/lesions@1").status_code == 204
+    told = api.call("GET", "datasets/lesions").json
+    assert (told["images"], told["state"], told["removed_by"]) == (120, "removed", "root")
+    assert api.submit().status_code == 422
 
 
-def test_registering_a_folder_that_is_none_tells_why(api: Api, tmp_path: Path) -> None:
+def test_who_registered_a_data_set_may_remove_it(api: Api) -> None:
+    with api.context.database.write() as session:
+        session.execute(update(Dataset).values(created_by="ada"))
+    assert api.call("DELETE", "datasets/d", "bob").status_code == 403
+    assert api.call("DELETE", "datasets/d", "eve").status_code == 403
+    assert api.call("DELETE", "datasets/d", "ada").status_code == 204
+    assert api.call("GET", "datasets/d").status_code == 404
+
+
+def test_registering_answers_at_once_with_the_job_that_does_it(api: Api, tmp_path: Path) -> None:
     body = {"name": "x", "format": "ham10000", "path": str(tmp_path / "none")}
     answer = api.call("POST", "datasets", json=body)
+    made = answer.json
+    assert (answer.status_code, made["state"], made["version"]) == (201, "registering", None)
+    assert answer.headers["Location"] == f"/api/v1/datasets/{made['id']}"
+    assert api.call("GET", f"jobs/{made['job']}").json["kind"] == "register"
+    assert api.submit(dataset="x").status_code == 201
+    work(api.context)
+    refused = api.call("GET", f"datasets/{made['id']}").json
+    assert (refused["state"], refused["findings"][0]["level"]) == ("refused", "refused")
+    assert "no folder that can be seen" in refused["error"]
+    assert api.submit(dataset="x").status_code == 422
+
+
+@pytest.mark.parametrize("preference", ["wait=60", "respond-async, wait=60", 'wait="60"'])
+def test_registering_answers_when_it_is_done_where_that_is_preferred(api: Api, tmp_path: Path, preference: str) -> None:
+    made: list[Any] = []
+
+    def post() -> None:
+        body = {"name": "x", "format": "ham10000", "source": {"path": str(tmp_path / "none")}}
+        made.append(api.call("POST", "datasets", json=body, headers={"Prefer": preference}))
+
+    asking = threading.Thread(target=post)
+    asking.start()
+    while asking.is_alive() and not jobs.count_waiting(api.context.database, "any"):
+        time.sleep(0.01)
+    work(api.context)
+    asking.join()
+    assert (made[0].status_code, made[0].json["state"]) == (201, "refused")
+    assert made[0].headers["Preference-Applied"] == "wait=60"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "relative"},
+        {"path": "/x", "source": {"path": "/x"}},
+        {"source": {}},
+        {"source": {"url": "file:///etc/passwd"}},
+        {"source": {"path": "/x", "s3": "s3://allowed/x"}},
+        {"source": {"s3": "s3://other/x"}},
+        {"source": {"s3": "file:///etc/passwd"}},
+        {"source": {"s3": "http://169.254.169.254/latest/meta-data"}},
+        {"source": {"s3": "s3://169.254.169.254/x"}},
+        {"source": {"s3": "s3://allowed@127.0.0.1/x"}},
+        {"source": {"upload": "nope"}},
+        {"format": "nope", "path": "/x"},
+        {"path": "/x", "state": "ready"},
+        {"path": "/x", "version": 7},
+    ],
+)
+def test_a_registration_that_can_not_be_is_refused_at_once(api: Api, changes: dict[str, Any]) -> None:
+    answer = api.call("POST", "datasets", json={"name": "x", "format": "ham10000", **changes})
     assert answer.status_code == 422
     assert answer.json["errors"]
+    assert len(api.call("GET", "datasets").json["items"]) == 1
 
 
 @pytest.mark.parametrize("path", ["nope", "jobs/x", "datasets/x", "models/x", "jobs/%00", "datasets/a%00b"])

@@ -1,0 +1,53 @@
+"""`/api/v1/uploads`: a file in parts, each sent as often as it takes."""
+
+from typing import BinaryIO, cast
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from services import uploads
+from services.api.access import context, reader, writer
+from services.api.parsing import UploadBody, content_digest, parse_body
+from services.uploads import NewUpload
+
+routes = Blueprint("uploads", __name__, url_prefix="/uploads")
+
+
+@routes.post("")
+def post_upload() -> tuple[Response, int, dict[str, str]]:
+    principal, body = writer(), parse_body(UploadBody)
+    upload, created = uploads.begin(context(), principal, NewUpload(**body.model_dump()))
+    location = url_for("api.uploads.get_upload", upload_id=upload["id"])
+    return jsonify(upload), 201 if created else 200, {"Location": location}
+
+
+@routes.get("/<upload_id>")
+def get_upload(upload_id: str) -> Response:
+    return jsonify(uploads.get(context(), reader(), upload_id))
+
+
+@routes.delete("/<upload_id>")
+def delete_upload(upload_id: str) -> tuple[str, int]:
+    uploads.remove(context(), writer(), upload_id)
+    return "", 204
+
+
+@routes.get("/<upload_id>/parts/<int:number>")
+def get_part(upload_id: str, number: int) -> Response:
+    """Where the part is to be sent; `address` is null where that is here."""
+    return jsonify(uploads.part_address(context(), writer(), upload_id, number))
+
+
+@routes.put("/<upload_id>/parts/<int:number>")
+def put_part(upload_id: str, number: int) -> tuple[str, int]:
+    principal = writer()
+    row = uploads.find(context(), principal, upload_id)
+    # The body goes to the store piece by piece, whatever other bodies are limited to.
+    request.max_content_length = uploads.part_size(row, number)
+    stream = cast(BinaryIO, request.stream)
+    uploads.put_part(context(), principal, upload_id, number, stream, request.content_length or 0, content_digest())
+    return "", 204
+
+
+@routes.post("/<upload_id>/complete")
+def post_complete(upload_id: str) -> Response:
+    return jsonify(uploads.complete(context(), writer(), upload_id))
