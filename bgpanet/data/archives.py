@@ -149,7 +149,7 @@ class _Archive:
             claimed = int.from_bytes(end[zip64 + 40 : zip64 + 48], "little")
         if claimed > self._limits.entries * 512:
             raise _too_many(self._limits)
-        with zipfile.ZipFile(source) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(source) as archive:
             for info in archive.infolist():
                 yield self._member(archive, info)
 
@@ -272,9 +272,9 @@ class _Xz:
 
 def _decompressed(source: _Counted, magic: bytes) -> Any:
     if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=source)  # type: ignore[arg-type]
+        return gzip.GzipFile(fileobj=source)
     if magic.startswith(b"BZh"):
-        return bz2.BZ2File(source)  # type: ignore[arg-type]
+        return bz2.BZ2File(source)
     return _Xz(source) if magic == b"\xfd7zXZ\0" else source
 
 

@@ -63,9 +63,15 @@ class Fingerprints:
 
     def write(self, path: Path) -> None:
         """One `.npz` file without pickles."""
-        names = {"image_ids": np.array(self.image_ids, np.str_), "sha256": np.array(self.sha256, np.str_)}
         with path.open("wb") as file:
-            np.savez(file, counts=self.counts, points=self.points, descriptors=self.descriptors, **names)
+            np.savez(
+                file,
+                image_ids=np.array(self.image_ids, np.str_),
+                sha256=np.array(self.sha256, np.str_),
+                counts=self.counts,
+                points=self.points,
+                descriptors=self.descriptors,
+            )
 
     @classmethod
     def read(cls, path: Path) -> "Fingerprints":
@@ -113,7 +119,7 @@ def features(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     size = tuple(max(8, round(side * LONGER_SIDE / longer)) for side in image.size)
     grey = np.asarray(image.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR))
     cv2.setNumThreads(1)  # images are looked at in threads already
-    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.01, edgeThreshold=15)
+    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.01, edgeThreshold=15)  # type: ignore[attr-defined]  # its stubs lack it
     keypoints, found = sift.detectAndCompute(grey, None)
     if found is None:
         return _NOTHING
