@@ -40,7 +40,7 @@ def work(context: Context, between: Callable[[], None] = lambda: None) -> None:
         for event in said:
             if isinstance(event, Failure):
                 told = [finding.model_dump() for finding in event.findings]
-                jobs.fail(context.database, claim.lease, event.reason, event.message, told)
+                jobs.fail(context.database, claim.lease, event.reason, event.message, findings=told)
             elif isinstance(event, Result):
                 stored = [uploader.artifact(file) for file in said if isinstance(file, ArtifactWritten)]
                 uploader.keep_only(jobs.finish(context.database, claim.lease, event.summary, stored))

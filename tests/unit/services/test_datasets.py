@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from bgpanet.data import synthetic
 from bgpanet.data.index import Index
-from bgpanet.data.readers import Progress, read
+from bgpanet.data.readers import read
+from bgpanet.data.readers.draft import Progress
 from bgpanet.errors import InvalidInput
 from services import datasets, jobs, submission, views
 from services.context import Context

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bgpanet.data import synthetic
-from services import datasets, jobs, submission, views
+from services import jobs, submission, views
 from services.context import Context
 from services.migration import migrate
 from services.settings import Settings
@@ -19,6 +19,7 @@ from services.submission import Request
 from services.tokens import Principal
 from services.worker.child import ForkServer
 from services.worker.supervisor import Attempt
+from tests.support.registering import register
 
 ADMIN = Principal("ada", "admin")
 BATCH, HALF = 18, 9  # images; all that there are to train
@@ -32,15 +33,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
     )
     migrate(made.settings.database_url)
     synthetic.draw(tmp_path / "lesions", lesions=60)
-    datasets.register(
-        made.database,
-        made.store,
-        name="lesions",
-        format="ham10000",
-        path=tmp_path / "lesions",
-        user="ada",
-        scratch=tmp_path / "scratch",
-    )
+    register(made, "lesions", tmp_path / "lesions")
     yield made
     made.database.close()
     made.celery.close()
