@@ -187,7 +187,7 @@ def read_data(spec: RunSpec, part: Literal["open", "locked"] = "open") -> Index:
         raise InvalidInput.one("data", "is missing: name `format` and `path`")
     index = read(spec.data.format, Path(spec.data.path))
     if spec.data.locked is None:
-        if part == "locked":
+        if part != spec.data.holds:
             raise InvalidInput.one("data.locked", "is missing: there is no locked part to evaluate on")
         return index
     opened, locked = lock(index, spec.data.locked.share, spec.data.locked.seed)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from bgpanet.data.duplicates import Fingerprints
 from bgpanet.data.index import Index
 from bgpanet.data.pack import IMAGES, INDEX, pack, read_pack
 from bgpanet.data.readers import read
+from bgpanet.data.splits import lock
 from bgpanet.errors import DataDamaged, DataRefused, Interrupted, InvalidInput, Problem
 from bgpanet.events import ArtifactWritten, Progress, Report, Result
 from bgpanet.specs import RegisterSpec
 
 CHECKS = "checks.json"
+LOCKED = "locked"
+LOCKED_FILES = {f"{LOCKED}-{name}": name for name in (IMAGES, INDEX)}
+"""Names of the locked part's files beside those of the open one, and what they are called in a folder of their own."""
 MEDIA_TYPES = {".json": "application/json", ".tar": "application/x-tar", ".npz": "application/octet-stream"}
 STEPS = {"unpacking": (0.0, 0.1), "reading": (0.1, 0.2), "checking": (0.2, 0.85), "packing": (0.85, 1.0)}
 """Which part of the whole each step is."""
@@ -28,6 +33,7 @@ def register(
 ) -> dict[str, Any]:
     """Writes the packed data set, the report of its checks and its images' fingerprints into `output`. Returns what is
     known of it, which is also reported as `Result`. `spec.data` names a folder, or an archive, which is unpacked first.
+    With `spec.locked` the part that it cuts is packed apart, so that who is handed the other one can't see it.
 
     Raises:
         InvalidInput: the data can't be used; with every problem.
@@ -50,15 +56,23 @@ def register(
         checks = check(index, said.of("checking"), others=others, workers=threads)
         if checks.refused:
             raise DataRefused((finding.level, Problem(finding.where, finding.what)) for finding in checks.findings)
-        pack(checks.index, output, said.of("packing"))
+        licence, citation = spec.licence or checks.index.licence, spec.citation or checks.index.citation
+        opened, locked = replace(checks.index, licence=licence, citation=citation), None
+        if spec.locked is not None:
+            opened, locked = lock(opened, spec.locked.share, spec.locked.seed)
+            pack(locked, output / LOCKED, said.of("packing"))
+        pack(opened, output, said.of("packing"))
     except DataDamaged as error:
         raise InvalidInput.one("path", f"changed while it was read: {error}") from None
     checks.fingerprints.write(output / FINGERPRINTS)
     (output / CHECKS).write_text(json.dumps(checks.as_json()), encoding="utf-8")
     files = [output / name for name in (IMAGES, INDEX, CHECKS, FINGERPRINTS)]
-    for file in files:
-        report(ArtifactWritten(name=file.name, path=str(file), media_type=MEDIA_TYPES[file.suffix]))
-    facts = describe(read_pack(output), spec, checks)
+    named = {file.name: file for file in files}
+    if locked is not None:
+        named |= {name: output / LOCKED / inside for name, inside in LOCKED_FILES.items()}
+    for name, file in named.items():
+        report(ArtifactWritten(name=name, path=str(file), media_type=MEDIA_TYPES[file.suffix]))
+    facts = describe(read_pack(output), None if locked is None else read_pack(output / LOCKED), spec, checks)
     report(Result(summary=facts))
     return facts
 
@@ -101,8 +115,8 @@ class _Said:
         return say
 
 
-def describe(index: Index, spec: RegisterSpec, checks: Checks) -> dict[str, Any]:
-    """What a list of data sets shows without opening one; plain JSON values."""
+def describe(index: Index, locked: Index | None, spec: RegisterSpec, checks: Checks) -> dict[str, Any]:
+    """What a list of data sets shows without opening one; plain JSON values. Counts are those of the open part."""
     told = checks.as_json()
     return {
         "format": index.format,
@@ -114,8 +128,18 @@ def describe(index: Index, spec: RegisterSpec, checks: Checks) -> dict[str, Any]
         "group_unit": index.group_unit,
         "class_counts": class_counts(index),
         "columns": sorted({name for record in index.records for name in record.attributes}),
-        "licence": spec.licence,
-        "citation": spec.citation,
+        "licence": index.licence or None,
+        "citation": index.citation or None,
+        "locked": {}
+        if locked is None or spec.locked is None
+        else {
+            "share": spec.locked.share,
+            "seed": spec.locked.seed,
+            "digest": locked.digest,
+            "images": len(locked.records),
+            "groups": len(set(locked.groups)),
+            "class_counts": class_counts(locked),
+        },
         "findings": told["findings"],
         "checks": {
             **{name: told[name] for name in ("images", "missing")},

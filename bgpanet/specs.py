@@ -41,6 +41,7 @@ class DataSpec(Spec):
     format: str = Field(description="as `bgpanet dataset formats` lists them, or packed (a registered data set)")
     path: str = Field(description="the data set's folder")
     locked: LockSpec | None = Field(None, description="the part that only `evaluate` with `part: locked` sees")
+    holds: Literal["open", "locked"] = Field("open", description="a service hands out the parts of a data set apart")
 
 
 class SubsetSpec(Spec):
@@ -440,6 +441,7 @@ class RegisterSpec(RunSpec):
     )
     licence: str | None = Field(None, max_length=2000, description="null: what the files say of it")
     citation: str | None = Field(None, max_length=2000, description="null: what the files say of it")
+    locked: LockSpec | None = Field(None, description="a part that no training ever sees; null: none")
 
 
 JobSpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec

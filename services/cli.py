@@ -210,6 +210,9 @@ def dataset_add(
     ],
     licence: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     citation: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
+    lock: Annotated[
+        float | None, typer.Option(min=0.05, max=0.5, help="share of it that no training ever sees, for a last test")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="until it is ready, with progress")] = True,
     as_json: Json = False,
 ) -> None:
@@ -226,6 +229,7 @@ def dataset_add(
             path,
             licence=licence,
             citation=citation,
+            lock=lock,
             wait=wait,
             on_update=bars.update,
             on_sent=lambda sent, size: bars.sent(Path(path).name, sent, size),
@@ -263,6 +267,15 @@ def dataset_show(name: str, as_json: Json = False) -> None:
     for field in ("licence", "citation", "error"):
         if found[field]:
             console.print(f"{field}: {escape(found[field])}")
+    if found["locked"]:
+        locked, uses = found["locked"], found["locked_uses"]
+        console.print(f"locked part: {locked['images']} images of {locked['groups']} {found['group_unit']}s")
+        for use in uses:
+            console.print(
+                f"  used {use['at']} by {escape(use['by'])}: job {use['job']}, model {use['model']}, {use['state']}"
+            )
+        if not uses:
+            console.print("  never used")
     if found["columns"]:
         console.print(f"columns: {escape(', '.join(found['columns']))}")
     who = {"registered": ("created_by", "created_at"), "removed": ("removed_by", "removed_at")}

@@ -223,6 +223,7 @@ class Client:
         *,
         licence: str | None = None,
         citation: str | None = None,
+        lock: float | None = None,
         wait: bool = True,
         on_update: Callable[[JobHandle], None] | None = None,
         on_sent: Callable[[int, int], None] | None = None,
@@ -230,14 +231,16 @@ class Client:
         """Registers a data set, and waits until it is ready; `on_update` sees the job that does it.
 
         path: a folder that workers see, `s3://bucket/prefix`, or a zip or tar on this machine, which is uploaded first
-        (`on_sent` sees bytes sent and in all). Returns the data set: the version that is there already where the
-        content is the same.
+        (`on_sent` sees bytes sent and in all). lock: the share of it that no training ever sees, for a last test.
+        Returns the data set: the version that is there already where the content is the same.
 
         Raises:
             ApiError: it was refused, with every problem (`status` 422).
             JobFailed: it could not be registered for another reason.
         """
         body: dict[str, Any] = {"name": name, "format": format, "source": self._source(path, on_sent)}
+        if lock is not None:
+            body["locked"] = {"share": lock}
         body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
         made = self.post("datasets", body, {"Idempotency-Key": str(uuid.uuid4())})
         if not wait or made["state"] != "registering":

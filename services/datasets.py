@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.registration import CHECKS
-from bgpanet.specs import RegisterSpec, parse_spec
+from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
 from services import jobs, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
 from services.context import Context
@@ -38,6 +39,7 @@ class Registration:
     upload: str | None = None
     licence: str | None = None
     citation: str | None = None
+    locked: LockSpec | None = None
     idempotency_key: str | None = None
 
 
@@ -85,7 +87,9 @@ def _checked(context: Context, principal: Principal, asked: Registration) -> Reg
         problems += _upload_problems(context, principal, asked.upload)
     places = {"folder": asked.folder, "s3": asked.s3, "upload": asked.upload}
     source = {"format": asked.format, **places}
-    values = {"source": source, "licence": asked.licence, "citation": asked.citation}
+    values: dict[str, Any] = {"source": source, "licence": asked.licence, "citation": asked.citation}
+    if asked.locked is not None:
+        values["locked"] = asked.locked.model_dump(mode="json")
     try:
         spec = parse_spec("register", values)
     except InvalidInput as error:

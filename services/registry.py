@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from bgpanet.data.pack import IMAGES, INDEX
+from bgpanet.registration import LOCKED_FILES
 from services.database import now_ms
 from services.errors import NotFound
 from services.tables import Dataset
@@ -30,6 +31,7 @@ FACTS = (
     "columns",
     "licence",
     "citation",
+    "locked",
     "findings",
 )
 """What a registration's summary tells of a data set, under the names of the table's columns."""
@@ -81,7 +83,8 @@ def accept(session: Session, dataset_id: str, facts: Mapping[str, Any], files: M
         values: dict[str, Any] = {"state": "duplicate", "same_as": same.id, "ready_at": now_ms()}
     else:
         last = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
-        packed = {file: dict(files[file]) for file in (INDEX, IMAGES)}
+        wanted = (INDEX, IMAGES, *(LOCKED_FILES if facts["locked"] else ()))
+        packed = {file: dict(files[file]) for file in wanted}
         known = {fact: facts[fact] for fact in FACTS}
         checks = dict(facts.get("checks") or {})
         values = {"state": "ready", "version": last + 1, "files": packed, "checks": checks, "ready_at": now_ms()}

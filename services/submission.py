@@ -180,11 +180,13 @@ def _model_problems(
             Problem("spec.model", f"job {spec.model} is {job['state']}; only a training that succeeded has a model")
         ]
     if isinstance(spec, EvaluateSpec) and dataset is not None and dataset.state == "ready":
-        return _evaluation_problems(job, dataset)
+        return _evaluation_problems(job, dataset, spec.part)
     return []
 
 
-def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset) -> list[Problem]:
+def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset, part: str) -> list[Problem]:
+    if part == "locked" and not dataset.locked:
+        return [Problem("spec.part", f"{dataset.name!r} has no locked part; that is cut when a data set is registered")]
     known = job["summary"].get("classes", [])
     labelled = [count["class"] for count in dataset.class_counts if count["images"]]
     if not labelled:

@@ -55,6 +55,7 @@ class Dataset(Base):
     columns: Mapped[list[Any]] = mapped_column(default=list)  # what else the source tells of images
     licence: Mapped[str | None] = mapped_column(Text)
     citation: Mapped[str | None] = mapped_column(Text)
+    locked: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the part that no training sees; {}: none
     findings: Mapped[list[Any]]
     checks: Mapped[dict[str, Any]] = mapped_column(default=dict)  # figures of the report that `findings` belong to
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}

@@ -303,7 +303,8 @@ def get_dataset(database: Database, name_or_id: str) -> dict[str, Any]:
     row = find_dataset(database, name_or_id)
     with database.read() as session:
         progress = _registering(session, [row])
-    return dataset_json(row, progress.get(row.id))
+        uses = _locked_uses(session, row.id) if row.locked else None
+    return {**dataset_json(row, progress.get(row.id)), "locked_uses": uses}
 
 
 def find_dataset(database: Database, name_or_id: str) -> Dataset:
@@ -342,6 +343,17 @@ def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[st
     return {dataset_id: {**NO_PROGRESS, **progress} for dataset_id, progress in session.execute(query)}
 
 
+def _locked_uses(session: Session, dataset_id: str) -> list[dict[str, Any]]:
+    """Every evaluation that was asked for on the locked part, whosever it is, oldest first: each look makes it less of
+    a test of the next model."""
+    query = select(Job).where(Job.dataset_id == dataset_id, Job.kind == "evaluate").order_by(Job.id)
+    return [
+        {"job": job.id, "model": job.spec["model"], "state": job.state, "by": job.created_by,
+         "at": timestamp(job.created_at)}
+        for job in session.scalars(query) if job.spec["part"] == "locked"
+    ]  # fmt: skip
+
+
 def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[str, Any]:
     """What people are shown of a data set. What is not known before it has been read is null until then."""
     known = bool(row.digest)
@@ -364,6 +376,7 @@ def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[s
         "columns": row.columns,
         "licence": row.licence,
         "citation": row.citation,
+        "locked": row.locked or None,
         "bytes": sum(int(file["size"]) for file in row.files.values()),
         "findings": row.findings,
         "checks": row.checks,

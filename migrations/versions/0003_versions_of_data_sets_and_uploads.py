@@ -19,6 +19,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("columns", sa.JSON(), nullable=False, server_default="[]"))
         table.add_column(sa.Column("licence", sa.Text(), nullable=True))
         table.add_column(sa.Column("citation", sa.Text(), nullable=True))
+        table.add_column(sa.Column("locked", sa.JSON(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("checks", sa.JSON(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("ready_at", sa.BigInteger(), nullable=True))
         table.add_column(sa.Column("removed_by", sa.String(length=200), nullable=True))
@@ -26,7 +27,7 @@ def upgrade() -> None:
         table.create_unique_constraint("uq_datasets_version", ["name", "version"])
     op.execute("UPDATE datasets SET version = 1, ready_at = created_at")
     with op.batch_alter_table("datasets") as table:
-        for column in ("state", "columns", "checks"):
+        for column in ("state", "columns", "locked", "checks"):
             table.alter_column(column, server_default=None)
     op.create_index("ix_datasets_digest", "datasets", ["digest"])
     op.create_index("ix_jobs_dataset_id", "jobs", ["dataset_id"])
@@ -54,7 +55,7 @@ def downgrade() -> None:
     op.drop_index("ix_datasets_digest", "datasets")
     with op.batch_alter_table("datasets") as table:
         table.drop_constraint("uq_datasets_version", type_="unique")
-        for column in ("removed_at", "removed_by", "ready_at", "checks", "citation", "licence", "columns"):
+        for column in ("removed_at", "removed_by", "ready_at", "checks", "locked", "citation", "licence", "columns"):
             table.drop_column(column)
         for column in ("error", "same_as", "job_id", "state", "version"):
             table.drop_column(column)

@@ -23,6 +23,7 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
         upload=body.place.upload,
         licence=body.licence,
         citation=body.citation,
+        locked=body.locked,
         idempotency_key=idempotency_key(),
     )
     dataset_id, created = datasets.register(context(), principal, asked)

@@ -10,7 +10,7 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import Kind, problems_of
+from bgpanet.specs import Kind, LockSpec, problems_of
 from services.tokens import Role
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
@@ -55,6 +55,7 @@ class DatasetBody(Body):
     path: str | None = Field(None, min_length=1, max_length=4096)
     licence: str | None = Field(None, min_length=1, max_length=2000)
     citation: str | None = Field(None, min_length=1, max_length=2000)
+    locked: LockSpec | None = Field(None, description="a part that no training ever sees: share, seed")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -16,7 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bgpanet.data.checks import FINGERPRINTS
+from bgpanet.data.pack import IMAGES, INDEX
 from bgpanet.events import ArtifactWritten, CheckpointWritten
+from bgpanet.registration import LOCKED_FILES
 from bgpanet.specs import limited_at_once, parse_spec
 from services import sources
 from services.artifacts import ArtifactStore, sha256_of
@@ -56,8 +58,9 @@ class Workbench:
             spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
             spec["others"] = self._fingerprints()
         else:
-            self._data = self._dataset()
-            spec["data"] = {"format": "packed", "path": str(self._data)}
+            part = str(spec.get("part", "open"))
+            self._data = self._dataset(part)
+            spec["data"] = {"format": "packed", "path": str(self._data), "holds": part}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
         part = "cell" if self.claim.kind == "study" else "fold"
@@ -103,16 +106,19 @@ class Workbench:
             found[f"{dataset.name}@{dataset.version}"] = str(path)
         return found
 
-    def _dataset(self) -> Path:
+    def _dataset(self, part: str) -> Path:
+        """The folder of a data set's open or locked part. The other one's files are not fetched."""
         with self.context.database.read() as session:
             dataset = session.get(Dataset, self.claim.dataset_id)
         if dataset is None:
             raise StorageError(f"data set {self.claim.dataset_id} is gone")
-        folder = self.context.settings.cache / "datasets" / dataset.digest
+        names = {name: inside for inside, name in LOCKED_FILES.items()} if part == "locked" else {}
+        digest = dataset.locked["digest"] if part == "locked" else dataset.digest
+        folder = self.context.settings.cache / "datasets" / digest
         folder.mkdir(parents=True, exist_ok=True)
-        for name, file in sorted(dataset.files.items()):
+        for name in (IMAGES, INDEX):
             if not (folder / name).exists():
-                _fetch(self.context.store, StoredFile(**file), folder / name)
+                _fetch(self.context.store, StoredFile(**dataset.files[names.get(name, name)]), folder / name)
         return folder
 
     def _checkpoint(self, files: Mapping[str, StoredFile]) -> None:
