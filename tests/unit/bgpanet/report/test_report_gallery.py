@@ -68,19 +68,19 @@ def test_pictures_are_small_hold_nothing_but_pixels_and_leave_the_net_as_it_was(
     model = build_model("bgpanet_micro", 3)
     before = deepcopy(model.state_dict())
     found = table(CLASSES, 20)
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 1, 3), dtype=np.uint8).repeat(32, 1).repeat(32, 2)
-    pixels[:, 8:24, 8:24] //= 2
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 1, 3), dtype=np.uint8).repeat(64, 1).repeat(64, 2)
+    pixels[:, 32:, 32:] //= 2
     positions = np.arange(5, 25)
     made = draw(model, "bgpanet_micro", pixels, positions, found)
     assert [picture.image_id for picture in made] == [found.image_ids[row] for row in chosen(found)]
     for row, picture in zip(chosen(found), made, strict=True):
         content = base64.b64decode(picture.image)
         image = Image.open(io.BytesIO(content))
-        assert (image.format, image.size, dict(image.getexif())) == ("JPEG", (32, 32), {})
+        assert (image.format, image.size, dict(image.getexif())) == ("JPEG", (64, 64), {})
         corner = np.asarray(image, dtype=float)[:4, :4]
         np.testing.assert_allclose(corner, pixels[positions[row]][:4, :4], atol=8)
         assert picture.overlay is not None
-        assert Image.open(io.BytesIO(base64.b64decode(picture.overlay))).size == (32, 32)
+        assert Image.open(io.BytesIO(base64.b64decode(picture.overlay))).size == (64, 64)
         assert len(content) < SIDE**2
     assert any(picture.overlay != picture.image for picture in made)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
