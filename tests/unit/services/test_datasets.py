@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -42,7 +43,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begin(context: Context, name: str, path: Path, **more: str) -> str:
+def begin(context: Context, name: str, path: Path, **more: Any) -> str:
     asked = Registration(name=name, format="ham10000", folder=str(path), **more)
     return datasets.register(context, ADA, asked)[0]
 
@@ -164,7 +165,7 @@ def test_data_that_changes_while_it_is_registered_is_refused_and_nothing_is_stor
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_recorded(
-    context: Context, changes: dict[str, str], field: str
+    context: Context, changes: dict[str, Any], field: str
 ) -> None:
     asked = Registration(**{"name": "x", "format": "ham10000", "folder": "/x", **changes})
     with pytest.raises(InvalidInput) as caught:
