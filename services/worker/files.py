@@ -117,8 +117,9 @@ class Workbench:
         folder = self.context.settings.cache / "datasets" / digest
         folder.mkdir(parents=True, exist_ok=True)
         for name in (IMAGES, INDEX):
-            if not (folder / name).exists():
-                _fetch(self.context.store, StoredFile(**dataset.files[names.get(name, name)]), folder / name)
+            stored = dataset.files.get(names.get(name, name))
+            if stored is not None and not (folder / name).exists():
+                _fetch(self.context.store, StoredFile(**stored), folder / name)
         return folder
 
     def _checkpoint(self, files: Mapping[str, StoredFile]) -> None:

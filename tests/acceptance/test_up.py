@@ -78,7 +78,7 @@ class Product:
 
 def environment(home: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BGPANET_")}
-    return {**clean, "BGPANET_HOME": str(home), "BGPANET_LEASE_SECONDS": "5", "BGPANET_OFFLINE": "1", "COLUMNS": "200"}
+    return {**clean, "BGPANET_HOME": str(home), "BGPANET_LEASE_SECONDS": "5", "BGPANET_OFFLINE": "1", "COLUMNS": "300"}
 
 
 @pytest.fixture(scope="module")
@@ -264,9 +264,11 @@ def test_a_job_that_fails_says_why(product: Product, tmp_path: Path) -> None:
         for number in range(10):
             (tmp_path / name / f"{name}{number}.jpg").write_bytes(b"\xff\xd8\xff no image %d" % number + name.encode())
     with product.client() as client:
-        client.add_dataset("broken", "folder", tmp_path)
-        job = client.submit("train", dataset="broken", spec=tiny_spec())
-        with pytest.raises(JobFailed, match="no image that is both labelled and readable") as caught:
+        with pytest.raises(ApiError, match="not one of them can be read"):
+            client.add_dataset("broken", "folder", tmp_path)
+        split = {"unit": "image", "folds": 20}  # of images there are too few, which the run finds out
+        job = client.submit("train", dataset="lesions", spec={**tiny_spec(), "split": split})
+        with pytest.raises(JobFailed, match="fewer than 20 folds") as caught:
             job.wait(timeout=60)
         assert (caught.value.job["state"], caught.value.job["reason"]) == ("failed", "invalid_input")
         assert "failed (invalid_input)" in product.bgpanet("jobs")

@@ -215,6 +215,7 @@ FACTS = {
     "columns": [],
     "licence": None,
     "citation": None,
+    "locked": {},
     "findings": [],
 }
 

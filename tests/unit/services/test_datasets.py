@@ -128,8 +128,8 @@ def test_data_that_can_not_be_used_is_refused_with_every_problem(context: Contex
     assert (made["state"], made["version"], made["digest"]) == ("refused", None, None)
     assert {finding["level"] for finding in made["findings"]} == {"refused"}
     told = " ".join(finding["what"] for finding in made["findings"])
-    assert "image_id stands in the table twice" in told
-    assert "unknown dx" in told
+    assert "another image has the same id" in told
+    assert "unknown label" in told
     assert state(context, made["job"]) == ("failed", "invalid_input")
     with pytest.raises(InvalidInput, match="was refused"):
         submit(context, "x")
