@@ -36,7 +36,7 @@ app.add_typer(dataset_app, name="dataset")
 app.add_typer(token_app, name="token")
 
 # Where nobody sees a terminal's width, lines are for programs and files.
-console = Console(width=None if sys.stdout.isatty() else 160)
+console = Console(width=None if sys.stdout.isatty() else 1000)  # in a pipe a row stays a line
 errors = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]

@@ -78,7 +78,7 @@ class Product:
 
 def environment(home: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BGPANET_")}
-    return {**clean, "BGPANET_HOME": str(home), "BGPANET_LEASE_SECONDS": "5", "BGPANET_OFFLINE": "1", "COLUMNS": "300"}
+    return {**clean, "BGPANET_HOME": str(home), "BGPANET_LEASE_SECONDS": "5", "BGPANET_OFFLINE": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
