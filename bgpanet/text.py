@@ -5,6 +5,21 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 MISSING = "\N{EN DASH}"
+FIGURES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "accuracy": "Accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "mcc": "Matthews correlation (MCC)",
+    "cohen_kappa": "Cohen's kappa",
+    "auroc_macro": "AUROC, macro",
+    "auprc_macro": "AUPRC, macro",
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+}
+"""Names of a run's figures, the main three first."""
 
 
 def is_number(value: object) -> TypeGuard[float]:

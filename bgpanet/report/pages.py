@@ -24,20 +24,6 @@ from bgpanet.report.gallery import MOST_CLASSES, WORST, Picture, examples, worst
 from bgpanet.report.recipe import settings
 
 TEMPLATES = Path(__file__).with_name("templates")
-WHOLE = {
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "accuracy": "Accuracy",
-    "macro_precision": "Macro precision",
-    "macro_recall": "Macro recall",
-    "mcc": "Matthews correlation (MCC)",
-    "cohen_kappa": "Cohen's kappa",
-    "auroc_macro": "AUROC, macro",
-    "auprc_macro": "AUPRC, macro",
-    "nll": "Negative log-likelihood",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-}
 KINDS = {"train": "Training", "cross_validate": "Cross-validation", "study": "Study"}
 PARTS = ("train", "validation", "test")
 _MARKDOWN = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_{}[]#|~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
@@ -98,7 +84,7 @@ def study_page(report: Mapping[str, Any], table: Sequence[Sequence[str]]) -> Pag
             drawings=drawings,
             problems=problems,
             kinds=KINDS,
-            labels=WHOLE,
+            labels=text.FIGURES,
         )
     )
     return Page(html, problems)
@@ -121,7 +107,7 @@ def _values(material: Material) -> dict[str, Any]:
         "kinds": KINDS,
         "parts": PARTS,
         "figures": whole,
-        "labels": WHOLE,
+        "labels": text.FIGURES,
         "is_pooled": "pooled" in report,
         "classes": report.get("classes") or list(material.table.classes),
         "groups": len(set(material.table.groups)),

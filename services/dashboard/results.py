@@ -4,20 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bgpanet.text import FIGURES
 from services.dashboard.formatting import is_number
 
-MAIN = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "accuracy": "Accuracy"}
-OTHERS = {
-    "macro_precision": "Macro precision",
-    "macro_recall": "Macro recall",
-    "mcc": "Matthews correlation (MCC)",
-    "cohen_kappa": "Cohen's kappa",
-    "auroc_macro": "AUROC, macro",
-    "auprc_macro": "AUPRC, macro",
-    "nll": "Negative log-likelihood",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-}
+MAIN = {name: FIGURES[name] for name in ("balanced_accuracy", "macro_f1", "accuracy")}
+OTHERS = {name: label for name, label in FIGURES.items() if name not in MAIN}
 
 
 @dataclass(frozen=True)
