@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, create_engine, event, make_url, text
+from sqlalchemy import BigInteger, Connection, create_engine, event, func, make_url, select, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
+
+IDLE_MS = 10_000  # after which PostgreSQL ends a transaction in which nothing happens
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - an SQL function is named like one
@@ -54,7 +56,9 @@ class Database:
             self.engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
             _prepare_sqlite(self.engine, clock)
         else:
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+            # A process that stands still in the middle of a transaction must not hold up all others.
+            idle = {"options": f"-c idle_in_transaction_session_timeout={IDLE_MS}"}
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20, connect_args=idle)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -68,6 +72,11 @@ class Database:
         engine = self.engine.execution_options(bgpanet_read=True) if self.is_sqlite else self.engine
         with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def one_at_a_time(self, session: Session, what: str) -> None:
+        """Until the transaction ends, every other one that asks for the same waits. On SQLite all that write do."""
+        if not self.is_sqlite:
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"bgpanet {what}"))))
 
     def ping(self) -> None:
         """Raises SQLAlchemyError where the database does not answer."""

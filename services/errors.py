@@ -3,6 +3,7 @@
 ServiceError
 ├── NotFound            what was named does not exist, or is not yours
 ├── Conflict            what was asked for contradicts what is there
+├── Busy                as much waits as may; later there is room again
 ├── Damaged             what arrived is not what was announced; nothing of it is kept
 ├── StaleAttempt        a worker wrote under a lease that it had lost; nothing was written
 └── StorageError        the artifact store failed
@@ -20,6 +21,10 @@ class NotFound(ServiceError):
 
 class Conflict(ServiceError):
     """What was asked for contradicts what is there."""
+
+
+class Busy(ServiceError):
+    """As much waits as may; later there is room again."""
 
 
 class Damaged(ServiceError):

@@ -1,34 +1,55 @@
 """The job's state machine, and the only writer of a job's state.
 
-    queued ──claim──▶ running ──finish──▶ succeeded
-      ▲  │              │ ├──fail──▶ failed        (or back to queued, where trying again can help: see `_lose`)
-      │  └──cancel──┐   │ ├──cancel──▶ cancelled
-      └──release────┼───┘ └──lease expired──▶ queued, or failed once it has been lost `max_attempts` times
-                    ▼
-                cancelled                           The last three states never change again.
+              ┌──resume── paused ◀─pause (at once, or when a running child has written its checkpoint)
+              ▼             │
+    submit─▶ queued ──claim─┼─▶ running ──finish──▶ succeeded
+              ▲  │          │     │ ├────fail────▶ failed     (or back to queued, where trying again can help: `_lose`)
+              │  └──cancel──┤     │ ├───cancel───▶ cancelled
+              └──release────┼─────┘ └─lease expired─▶ queued, or failed once it was lost `max_attempts` times in a row
+                            ▼
+                        cancelled                   The last three states never change again: `retry` makes a new job
+                                                    that takes over the checkpoints and the finished children.
 
 Every transition is one transaction around one conditional statement. A worker's writes are fenced: they hold only
-while its `Lease` (job, attempt) is the current one, else `StaleAttempt` is raised and nothing is written. A parent
-(cross-validation) runs without a worker while its children work, then wants a worker itself, to pool their results.
-A job on a data set that is still being registered is not wanted by a worker before that is ready; with it ends what
-the job that registers it is for: `services.registry` holds a data set's states.
+while its `Lease` (job, attempt) is the current one, else `StaleAttempt` is raised and nothing is written. Which of the
+waiting jobs is claimed is said by `services.order`; whether a job waits for a worker at all, by `wants_worker`:
+
+- a job without children wants one from when its data set is ready and all jobs that it is to follow have succeeded;
+- a parent (cross-validation, study, batch inference in shards) runs without a worker while its children work, and
+  wants one once they have ended, to pool their results.
+
+What ends a job may end or wake others, in the same transaction: its parent, the jobs that follow it, and, of a job
+that registers a data set, the jobs that wait for that (`services.registry` holds a data set's states). Rows are locked
+children before parents, jobs before those that follow them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CursorResult, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from bgpanet.catalogue import IMAGENET_FILES
 from services import registry
 from services.database import Database, now_ms
-from services.errors import Conflict, NotFound, StaleAttempt
+from services.errors import Busy, Conflict, NotFound, StaleAttempt
 from services.ids import new_id
-from services.tables import TERMINAL, Artifact, Attempt, Checkpoint, Job, LogLine, Metric, Transition
+from services.order import Offer, waiting
+from services.tables import (
+    TERMINAL,
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Dataset,
+    Dependency,
+    Job,
+    JobLabel,
+    LogLine,
+    Metric,
+    Transition,
+)
 
 REASONS = (
     "invalid_input",
@@ -43,7 +64,7 @@ REASONS = (
 TRIED_AGAIN = ("worker_lost", "storage")
 MAX_ATTEMPTS = 3
 KEPT_CHECKPOINTS = 2  # of a job that has not ended
-RETRY_DELAYS_MS = (1_000, 10_000, 60_000)  # before the second, third, … try after a failure; the last one repeats
+RETRY_DELAYS = (1.0, 10.0, 60.0)  # seconds before the second, third, … try after a loss; the last one repeats
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,8 @@ class NewJob:
     """What `submit` inserts. `spec` is validated and complete; children share their parent's data set and owner.
 
     weights: the file of ImageNet weights without which a worker could not start it; None: it needs none.
+    labels, memory_gb: what its worker has to have; time_limit: seconds of work of each run; after: jobs that have to
+    succeed first; on_failure: `fail_fast` cancels the other children when one fails, `finish_rest` does not.
     """
 
     kind: str
@@ -64,6 +87,24 @@ class NewJob:
     idempotency_key: str | None = None
     children: Sequence["NewJob"] = ()
     registers: str | None = None  # the name of the data set `dataset_id`, whose row is made with the job
+    labels: Sequence[str] = ()
+    memory_gb: float | None = None
+    time_limit: int | None = None
+    after: Sequence[str] = ()
+    on_failure: str = "finish_rest"
+    max_attempts: int = MAX_ATTEMPTS
+    cloned_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many jobs may wait, children not counted: of one user, and of all. None: as many as come."""
+
+    waiting_of_user: int | None = None
+    waiting: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -98,7 +139,10 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker needs to know of the job that it got. images_at_once: held to so many; None: as the spec says."""
+    """What a worker needs to know of the job that it got.
+
+    images_at_once: held to so many; None: as the spec says. seconds_left: of its time limit; None: it has none.
+    """
 
     lease: Lease
     kind: str
@@ -108,6 +152,7 @@ class Claim:
     dataset_id: str
     checkpoint: dict[str, StoredFile] | None
     children: tuple[str, ...]
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +160,7 @@ class Orders:
     """What a worker is told whenever it writes."""
 
     cancel: bool
+    pause: bool
 
 
 @dataclass
@@ -129,19 +175,25 @@ class Batch:
 # ── Submitting ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def submit(database: Database, new: NewJob) -> tuple[str, bool]:
+def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple[str, bool]:
     """Inserts a job with its children, `queued`. Returns its id, and whether it is new.
 
     The same idempotency key of the same owner gives the job that it gave before.
 
     Raises:
-        Conflict: the key was used for another request, or the data set can't be used any more.
+        Busy: as many jobs wait as may.
+        Conflict: the key was used for another request, the data set can't be used any more, or a job to follow has
+            ended without success.
     """
     try:
         with database.write() as session:
             if (known := _by_key(session, new)) is not None:
                 return known, False
-            return _insert(session, new, None, None, _is_ready(session, new)), True
+            _refuse_if_busy(session, new.created_by, limits)
+            _hold(session, new)
+            job_id = _insert(session, new, None, None)
+            _begin_if_ready(session, or_(Job.id == job_id, Job.parent_id == job_id))
+            return job_id, True
     except IntegrityError:
         # Another request with the same key committed between our look and our insert.
         with database.write() as session:
@@ -166,17 +218,35 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     return job.id
 
 
-def _is_ready(session: Session, new: NewJob) -> bool:
-    """Whether the job can begin. Its data set's row is held, so that nothing happens to it before the job is there."""
-    if new.registers is not None:
-        return True
-    state = registry.hold(session, new.dataset_id)
-    if state not in ("ready", "registering"):
-        raise Conflict(f"data set {new.dataset_id} is {state}; name another")
-    return state == "ready"
+def _refuse_if_busy(session: Session, user: str, limits: Limits) -> None:
+    """Of several that submit at the same moment each may pass on the last free place; no more than that."""
+    count = select(func.count()).select_from(Job).where(Job.state == "queued", Job.parent_id.is_(None))
+    for most, query, whose in (
+        (limits.waiting_of_user, count.where(Job.created_by == user), f"of {user}"),
+        (limits.waiting, count, "of all users"),
+    ):
+        if most is not None and (session.scalar(query) or 0) >= most:
+            raise Busy(f"{most} jobs {whose} wait already, which is the limit; try again when some have begun")
 
 
-def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None, ready: bool) -> str:
+def _hold(session: Session, new: NewJob) -> None:
+    """Locks what the job depends on, so that nothing happens to it before the job is there."""
+    if new.registers is None:
+        state = registry.hold(session, new.dataset_id)
+        if state not in ("ready", "registering"):
+            raise Conflict(f"data set {new.dataset_id} is {state}; name another")
+    needed = select(Job.id, Job.state, Job.superseded_by).where(Job.id.in_(new.after)).order_by(Job.id)
+    found = {job.id: job for job in session.execute(needed.with_for_update(read=True))}
+    for needs in new.after:
+        if needs not in found:
+            raise NotFound(f"there is no job {needs} that could be followed")
+        if found[needs].state in ("failed", "cancelled"):
+            again = found[needs].superseded_by
+            instead = f"follow {again}, which tries it again" if again else "retry it, and follow the new job"
+            raise Conflict(f"job {needs} is {found[needs].state}; {instead}")
+
+
+def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
     job_id = new_id()
     if new.registers is not None:
         registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
@@ -190,15 +260,20 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             spec=dict(new.spec),
             resource_class=new.resource_class,
             weights=new.weights,
+            memory_gb=new.memory_gb,
+            time_limit=new.time_limit,
+            on_failure=new.on_failure,
             priority=new.priority,
             parent_id=parent_id,
             position=position,
             attempt=0,
             losses=0,
-            max_attempts=MAX_ATTEMPTS,
-            wants_worker=ready and not new.children,
+            max_attempts=new.max_attempts,
+            wants_worker=False,
             not_before=0,
             cancel_requested=False,
+            pause_requested=False,
+            cloned_from=new.cloned_from,
             progress={},
             summary={},
             created_by=new.created_by,
@@ -206,45 +281,29 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             created_at=now_ms(),
         )
     )
+    for label in sorted(set(new.labels)):
+        session.execute(insert(JobLabel).values(job_id=job_id, label=label))
+    for needs in sorted(set(new.after)):
+        session.execute(insert(Dependency).values(job_id=job_id, needs=needs))
     _note(session, job_id, 0, "queued", "submitted")
     for number, child in enumerate(new.children):
-        _insert(session, child, job_id, number, ready)
+        _insert(session, child, job_id, number)
     return job_id
 
 
 # ── Claiming ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def waiting(resource_classes: Sequence[str], weights: Collection[str] = IMAGENET_FILES) -> Select[str]:
-    """The ids of the jobs that a worker may claim, the best first: priority, fair share among users, then age.
-
-    weights: the files of ImageNet weights that the worker can have.
-    """
-    other = aliased(Job)
-    running_of_owner = (
-        select(func.count())
-        .select_from(other)
-        .where(other.created_by == Job.created_by, other.state == "running", other.worker.is_not(None))
-        .scalar_subquery()
-    )
-    return (
-        select(Job.id)
-        .where(Job.wants_worker, Job.resource_class.in_(resource_classes), Job.not_before <= now_ms())
-        .where(Job.weights.is_(None) | Job.weights.in_(weights))
-        .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
-    )
-
-
 def claim(
-    database: Database,
-    worker: str,
-    resource_classes: Sequence[str],
-    lease_seconds: float,
-    weights: Collection[str] = IMAGENET_FILES,
+    database: Database, worker: str, offer: Offer, lease_seconds: float, most_running: int | None = None
 ) -> Claim | None:
-    """Takes the best waiting job for a worker, and leases it; None where there is none."""
-    best = waiting(resource_classes, weights).limit(1).with_for_update(skip_locked=True, of=Job).scalar_subquery()
+    """Takes the best waiting job for a worker, and leases it; None where there is none.
+
+    Claims are made one at a time, so that shares and limits hold however many workers ask at once.
+    """
+    best = waiting(offer, most_running).limit(1).with_for_update(skip_locked=True, of=Job).scalar_subquery()
     with database.write() as session:
+        database.one_at_a_time(session, "claim")
         job = session.scalar(
             update(Job)
             .where(Job.id == best, Job.wants_worker)
@@ -261,6 +320,8 @@ def claim(
         )
         if job is None:
             return None
+        worked = select(func.coalesce(func.sum(Attempt.ended_at - Attempt.started_at), 0))
+        spent_ms = session.scalar(worked.where(Attempt.job_id == job.id)) or 0
         attempt = {"job_id": job.id, "number": job.attempt, "worker": worker, "images_at_once": job.images_at_once}
         session.execute(insert(Attempt).values(**attempt, started_at=now_ms()))
         _note(session, job.id, job.attempt, "running", f"claimed by {worker}")
@@ -269,7 +330,7 @@ def claim(
         newest = session.scalar(
             select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()).limit(1)
         )
-        children = session.scalars(select(Job.id).where(Job.parent_id == job.id).order_by(Job.position))
+        children = session.scalars(select(Job.id).where(_child_of(job.id)).order_by(Job.position))
         return Claim(
             lease=Lease(job.id, job.attempt),
             kind=job.kind,
@@ -279,6 +340,7 @@ def claim(
             dataset_id=job.dataset_id,
             checkpoint=None if newest is None else {n: StoredFile(**f) for n, f in newest.files.items()},
             children=tuple(children),
+            seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
         )
 
 
@@ -286,7 +348,7 @@ def _start_parent(session: Session, parent_id: str) -> None:
     started = changed(
         session.execute(
             update(Job)
-            .where(Job.id == parent_id, Job.state == "queued")
+            .where(Job.id == parent_id, Job.state.in_(("queued", "paused")))
             .values(state="running", started_at=func.coalesce(Job.started_at, now_ms()))
         )
     )
@@ -309,7 +371,8 @@ def renew(database: Database, lease: Lease, lease_seconds: float, batch: Batch |
         changes["progress"] = batch.progress
     with database.write() as session:
         _fence(session, lease, changes)
-        cancel = session.scalar(select(Job.cancel_requested).where(Job.id == lease.job_id))
+        wishes = select(Job.cancel_requested, Job.pause_requested).where(Job.id == lease.job_id)
+        cancel, pause = session.execute(wishes).one()
         if batch.metrics:
             _write_metrics(session, [{"job_id": lease.job_id, **metric} for metric in batch.metrics])
         if batch.logs:
@@ -319,7 +382,7 @@ def renew(database: Database, lease: Lease, lease_seconds: float, batch: Batch |
                 for level, message in batch.logs
             ]
             session.execute(insert(LogLine), lines)
-        return Orders(cancel=bool(cancel))
+        return Orders(cancel=cancel, pause=pause)
 
 
 def resumed(database: Database, lease: Lease, step: int) -> None:
@@ -356,7 +419,9 @@ def record_checkpoint(
         "created_at": now_ms(),
     }
     with database.write() as session:
-        _fence(session, lease, {})
+        farthest = select(func.max(Checkpoint.step)).where(Checkpoint.job_id == lease.job_id).scalar_subquery()
+        # What gets on is not what kills its workers.
+        _fence(session, lease, {"losses": case((func.coalesce(farthest, 0) < step, 0), else_=Job.losses)})
         newest = select(Checkpoint).where(Checkpoint.job_id == lease.job_id).order_by(Checkpoint.step.desc())
         known = session.scalars(newest).all()
         before = [checkpoint for checkpoint in known if checkpoint.step < step][: KEPT_CHECKPOINTS - 1]
@@ -404,11 +469,12 @@ def fail(
     error: str,
     fewer: int | None = None,
     findings: Sequence[Mapping[str, Any]] = (),
+    delays: Sequence[float] = RETRY_DELAYS,
 ) -> None:
     """Ends the attempt with a reason: tried again where that can help, else the job is `failed`.
 
     fewer: as many images at once as a run that was out of memory can be tried with; None: it can't do with fewer.
-    findings: they go to the data set that the job was to register.
+    findings: they go to the data set that the job was to register. delays: as `RETRY_DELAYS`.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -417,11 +483,13 @@ def fail(
     with database.write() as session:
         if _ended_as(session, lease, "failed"):
             return
-        _lose(session, lease, reason, error, fewer, findings)
+        _lock_family(session, lease.job_id)
+        _lose(session, lease, reason, error, delays, fewer, findings)
 
 
 def release(database: Database, lease: Lease, why: str) -> None:
-    """Gives a job back unfinished and unharmed (a worker that was told to leave): `queued` again at once.
+    """Gives a job back unfinished and unharmed: `queued` again at once, or `paused` or `cancelled` where that was
+    asked for.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -456,53 +524,170 @@ def cancel(database: Database, job_id: str) -> str:
     Returns the job's state after that. A job that has ended stays as it is.
     """
     with database.write() as session:
-        # Children before their parent, as everywhere: two transactions never wait for each other.
-        children = select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update()
-        family = [*session.scalars(children), job_id]
-        idle = session.scalars(
+        family = _family(session, job_id)
+        _cancel_idle(session, family, "cancelled before a worker had it")
+        session.execute(update(Job).where(Job.id.in_(family), Job.state == "running").values(cancel_requested=True))
+        return _state(session, job_id)
+
+
+def pause(database: Database, job_id: str) -> str:
+    """Has a job and its children stop: those that wait at once, those that run after they have written a checkpoint.
+
+    Returns the job's state after that.
+
+    Raises:
+        Conflict: it has ended, or is being cancelled.
+    """
+    with database.write() as session:
+        family = _family(session, job_id)
+        _refuse_if_ended(session, job_id, "paused")
+        paused = session.scalars(
             update(Job)
-            .where(Job.id.in_(family), Job.state.not_in(TERMINAL), Job.worker.is_(None))
-            .values(state="cancelled", wants_worker=False, finished_at=now_ms())
+            .where(Job.id.in_(family), Job.state.in_(("queued", "running")), Job.worker.is_(None))
+            .values(state="paused", wants_worker=False)
             .returning(Job.id)
             .execution_options(synchronize_session=False)
         ).all()
-        for cancelled in idle:
-            _note(session, cancelled, 0, "cancelled", "cancelled before a worker had it")
-        session.execute(update(Job).where(Job.id.in_(family), Job.state == "running").values(cancel_requested=True))
-        if job_id in idle:
-            _settle(session, job_id)
-        state = session.scalar(select(Job.state).where(Job.id == job_id))
-    if state is None:
-        raise NotFound(f"there is no job {job_id}")
-    return state
+        for member in paused:
+            _note(session, member, 0, "paused", "paused on request")
+        session.execute(update(Job).where(Job.id.in_(family), Job.worker.is_not(None)).values(pause_requested=True))
+        return _state(session, job_id)
 
 
-def expire_leases(database: Database) -> list[str]:
-    """Takes every job back whose worker has been silent past its lease. Returns their ids."""
-    silent = (
-        select(Job.id, Job.attempt, Job.worker)
-        .where(Job.state == "running", Job.worker.is_not(None), Job.lease_expires_at < now_ms())
-        .with_for_update(skip_locked=True)
-    )
-    expired = []
+def resume(database: Database, job_id: str) -> str:
+    """Lets a paused job and its children go on. Returns the job's state after that; one that runs goes on running.
+
+    Raises:
+        Conflict: it has ended, or is being cancelled.
+    """
     with database.write() as session:
-        for job_id, attempt, worker in session.execute(silent).all():
-            _lose(session, Lease(job_id, attempt), "worker_lost", f"worker {worker} went silent")
-            expired.append(job_id)
+        family = _family(session, job_id)
+        _refuse_if_ended(session, job_id, "resumed")
+        session.execute(update(Job).where(Job.id.in_(family)).values(pause_requested=False))
+        has_begun = and_(_has_children(), Job.started_at.is_not(None))
+        resumed_jobs = session.execute(
+            update(Job)
+            .where(Job.id.in_(family), Job.state == "paused")
+            .values(state=case((has_begun, "running"), else_="queued"))
+            .returning(Job.id, Job.state)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for member, state in resumed_jobs:
+            _note(session, member, 0, state, "resumed on request")
+        _begin_if_ready(session, Job.id.in_(family))
+        _move_on(session, job_id)
+        return _state(session, job_id)
+
+
+def set_priority(database: Database, job_id: str, priority: int) -> None:
+    """Gives a job and its children another place in the queue.
+
+    Raises:
+        Conflict: it has ended.
+    """
+    with database.write() as session:
+        family = _family(session, job_id)
+        _refuse_if_ended(session, job_id, "given another priority")
+        session.execute(update(Job).where(Job.id.in_(family), Job.state.not_in(TERMINAL)).values(priority=priority))
+
+
+def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
+    """Tries a job that failed or was cancelled again, as a new job, whose id is returned; asked again, the same one.
+
+    The new job goes on from the newest checkpoint, which becomes its own. That of a parent takes over the children that
+    have succeeded, and tries the others again. A child takes its place among its siblings while they work.
+
+    Raises:
+        NotFound: there is no such job.
+        Busy: as many jobs wait as may.
+        Conflict: it has not failed; its parent has ended, and is to be tried again itself; or it registers a data set.
+    """
+    with database.write() as session:
+        _family(session, job_id)
+        job = session.get_one(Job, job_id)
+        if job.superseded_by is not None:
+            return job.superseded_by
+        if job.state not in ("failed", "cancelled"):
+            raise Conflict(f"job {job_id} is {job.state}; only one that failed or was cancelled can be tried again")
+        if job.kind == "register":
+            raise Conflict("register the data set again: what was wrong with its files may have been mended")
+        if job.parent_id is not None:
+            parent = session.scalars(select(Job).where(Job.id == job.parent_id).with_for_update()).one()
+            if parent.state in TERMINAL or parent.worker is not None or parent.cancel_requested:
+                raise Conflict(f"the others have ended; retry {parent.id}, which keeps what has succeeded")
+        _refuse_if_busy(session, job.created_by, limits)
+        again = _again(session, job, job.parent_id)
+        if session.scalar(select(exists().where(_child_of(again)))):
+            _move_on(session, again)
+        return again
+
+
+def _again(session: Session, job: Job, parent_id: str | None) -> str:
+    """A new job in the place of one that has ended without success."""
+    labels = session.scalars(select(JobLabel.label).where(JobLabel.job_id == job.id)).all()
+    after = session.scalars(select(Dependency.needs).where(Dependency.job_id == job.id)).all()
+    copied = {name: getattr(job, name) for name in _COPIED}
+    new = NewJob(**copied, labels=labels, after=after)
+    _hold(session, new)
+    again = _insert(session, new, parent_id, job.position)
+    session.execute(update(Job).where(Job.id == job.id).values(superseded_by=again))
+    session.execute(update(Checkpoint).where(Checkpoint.job_id == job.id).values(job_id=again))
+    _note(session, again, 0, "queued", f"tries job {job.id} again")
+    for child in session.scalars(select(Job).where(_child_of(job.id)).order_by(Job.position)).all():
+        if child.state == "succeeded":
+            session.execute(update(Job).where(Job.id == child.id).values(parent_id=again))
+        else:
+            _again(session, child, again)
+    _begin_if_ready(session, or_(Job.id == again, Job.parent_id == again))
+    return again
+
+
+_COPIED = (
+    "kind",
+    "name",
+    "spec",
+    "dataset_id",
+    "created_by",
+    "priority",
+    "resource_class",
+    "weights",
+    "memory_gb",
+    "time_limit",
+    "on_failure",
+    "max_attempts",
+    "cloned_from",
+)
+
+
+def expire_leases(database: Database, delays: Sequence[float] = RETRY_DELAYS) -> list[str]:
+    """Takes every job back whose worker has been silent past its lease. Returns their ids."""
+    is_silent = and_(Job.state == "running", Job.worker.is_not(None), Job.lease_expires_at < now_ms())
+    with database.read() as session:
+        silent = session.execute(select(Job.id, Job.attempt, Job.worker).where(is_silent)).all()
+    expired = []
+    for job_id, attempt, worker in silent:
+        with database.write() as session:
+            _lock_family(session, job_id)
+            held = select(Job.id).where(Job.id == job_id, Job.attempt == attempt, is_silent)
+            if session.scalar(held.with_for_update(skip_locked=True)) is not None:
+                _lose(session, Lease(job_id, attempt), "worker_lost", f"worker {worker} went silent", delays)
+                expired.append(job_id)
     return expired
 
 
 def forget(session: Session, job_ids: Sequence[str]) -> None:
     """Deletes jobs that have ended, with all that was written about them."""
-    for table in (Attempt, Transition, Metric, LogLine, Checkpoint, Artifact):
+    for table in (Attempt, Transition, Metric, LogLine, Checkpoint, Artifact, JobLabel, Dependency):
         session.execute(delete(table).where(table.job_id.in_(job_ids)))
+    session.execute(delete(Dependency).where(Dependency.needs.in_(job_ids)))
     session.execute(delete(Job).where(Job.id.in_(job_ids), Job.state.in_(TERMINAL)))
 
 
 def count_waiting(database: Database, resource_class: str) -> int:
     """How many jobs of a resource class a worker could claim now."""
     with database.read() as session:
-        return session.scalar(select(func.count()).select_from(waiting([resource_class]).subquery())) or 0
+        wanted = select(func.count()).where(Job.wants_worker, Job.resource_class == resource_class)
+        return session.scalar(wanted.where(Job.not_before <= now_ms())) or 0
 
 
 # ── Pieces ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -528,9 +713,12 @@ def _fence(session: Session, lease: Lease, changes: Mapping[str, Any]) -> None:
 
 
 def _end(session: Session, lease: Lease, *, state: str, outcome: str, detail: str = "", **changes: Any) -> None:
-    """Ends the attempt and moves the job to `state`."""
+    """Ends the attempt and moves the job to `state`; to `paused` in place of `queued` where that was asked for."""
     if state in TERMINAL:
         changes["finished_at"] = now_ms()
+    elif session.scalar(select(Job.pause_requested).where(Job.id == lease.job_id).with_for_update()):
+        state, outcome = "paused", "paused" if outcome == "released" else outcome
+        changes["pause_requested"] = False
     else:
         changes["wants_worker"] = True
     _fence(session, lease, {"state": state, "worker": None, "lease_expires_at": None, **changes})
@@ -547,13 +735,14 @@ def _lose(
     lease: Lease,
     reason: str,
     error: str,
+    delays: Sequence[float],
     fewer: int | None = None,
     findings: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Ends an attempt that failed: cancelled if that was asked for, tried again if that can help, else failed.
 
-    What is no fault of the job's is tried again until it was lost `max_attempts` times, later each time; want of memory
-    once, with fewer images at once, to which the job is held from then on.
+    What is no fault of the job's is tried again until it was lost `max_attempts` times without getting any further,
+    later each time; want of memory once, with fewer images at once, to which the job is held from then on.
     """
     losses, most, cancelled, limit = session.execute(
         select(Job.losses, Job.max_attempts, Job.cancel_requested, Job.images_at_once).where(Job.id == lease.job_id)
@@ -561,8 +750,7 @@ def _lose(
     if cancelled:
         _end(session, lease, state="cancelled", outcome="cancelled", detail=f"cancelled on request ({error})")
     elif reason in TRIED_AGAIN and losses + 1 < most:
-        delay = RETRY_DELAYS_MS[min(losses, len(RETRY_DELAYS_MS) - 1)]
-        changes = {"losses": losses + 1, "not_before": now_ms() + delay}
+        changes = {"losses": losses + 1, "not_before": now_ms() + _ms(delays[min(losses, len(delays) - 1)])}
         _end(session, lease, state="queued", outcome=reason, detail=error, **changes)
         return
     elif reason == "out_of_memory" and fewer is not None and limit is None:
@@ -584,82 +772,174 @@ def _is_cancelled(session: Session, lease: Lease) -> bool:
     return bool(session.scalar(select(Job.cancel_requested).where(Job.id == lease.job_id)))
 
 
+def _state(session: Session, job_id: str) -> str:
+    return session.scalars(select(Job.state).where(Job.id == job_id)).one()
+
+
+# ── Families and followers ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _child_of(job_id: str) -> ColumnElement[bool]:
+    """A child, but for those in whose place another was put."""
+    return and_(Job.parent_id == job_id, Job.superseded_by.is_(None))
+
+
+def _has_children() -> ColumnElement[bool]:
+    child = aliased(Job)
+    return select(child.id).where(child.parent_id == Job.id).exists()
+
+
+def _family(session: Session, job_id: str) -> list[str]:
+    """A job and its children, locked: children first, as everywhere, so that two transactions never wait for each
+    other. Raises NotFound."""
+    children = session.scalars(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update()).all()
+    if session.scalar(select(Job.id).where(Job.id == job_id).with_for_update()) is None:
+        raise NotFound(f"there is no job {job_id}")
+    return [*children, job_id]
+
+
+def _lock_family(session: Session, job_id: str) -> None:
+    """Locks the siblings of a job that is to end, where its failure ends them too."""
+    parent = aliased(Job)
+    fails_fast = select(parent.id).join(Job, Job.parent_id == parent.id)
+    parent_id = session.scalar(fails_fast.where(Job.id == job_id, parent.on_failure == "fail_fast"))
+    if parent_id is not None:
+        session.execute(select(Job.id).where(Job.parent_id == parent_id).order_by(Job.id).with_for_update())
+
+
+def _refuse_if_ended(session: Session, job_id: str, what: str) -> None:
+    job = session.execute(select(Job.state, Job.cancel_requested).where(Job.id == job_id)).one()
+    if job.state in TERMINAL or job.cancel_requested:
+        state = job.state if job.state in TERMINAL else "being cancelled"
+        raise Conflict(f"job {job_id} is {state} and can't be {what}")
+
+
+def _begin_if_ready(session: Session, which: ColumnElement[bool]) -> None:
+    """Has those queued jobs want a worker that wait for nothing else: the one place that decides it."""
+    needed = aliased(Job)
+    unmet = (
+        select(Dependency.job_id)
+        .join(needed, needed.id == Dependency.needs)
+        .where(or_(Dependency.job_id == Job.id, Dependency.job_id == Job.parent_id), needed.state != "succeeded")
+        .exists()
+    )
+    dataset = select(Dataset.state).where(Dataset.id == Job.dataset_id).scalar_subquery()
+    is_ready = and_(or_(Job.kind == "register", dataset == "ready"), ~unmet, ~_has_children())
+    session.execute(
+        update(Job)
+        .where(which, Job.state == "queued", is_ready)
+        .values(wants_worker=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _cancel_idle(session: Session, job_ids: Sequence[str], why: str, error: str | None = None) -> None:
+    """Closes those of some locked jobs that no worker has, and all that depends on them."""
+    idle = session.scalars(
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.state.not_in(TERMINAL), Job.worker.is_(None))
+        .values(state="cancelled", error=error, wants_worker=False, finished_at=now_ms())
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    for job_id in idle:
+        _note(session, job_id, 0, "cancelled", why)
+    for job_id in idle:
+        _settle(session, job_id)
+
+
 def _settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
-    """What follows from a job's end: its parent moves on, and a data set that it registered is ready or refused."""
+    """What follows from a job's end: its parent and its followers move on, and a data set that it registered is ready
+    or refused."""
     job = session.execute(
-        select(Job.kind, Job.state, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
+        select(Job.kind, Job.state, Job.parent_id, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
     ).one()
-    if job.kind != "register":
-        _close_parent(session, job_id)
-    elif job.state == "succeeded":
+    if job.kind == "register":
+        _settle_dataset(session, job_id, job, findings)
+    if job.parent_id is not None:
+        _move_on(session, job.parent_id)
+    followers = select(Dependency.job_id).where(Dependency.needs == job_id).order_by(Dependency.job_id)
+    for follower in session.scalars(followers).all():
+        family = _family(session, follower)
+        if job.state == "succeeded":
+            _begin_if_ready(session, Job.id.in_(family))
+        else:
+            why = f"job {job_id}, which it was to follow, is {job.state}"
+            _cancel_idle(session, family, why, error=why)
+
+
+def _settle_dataset(session: Session, job_id: str, job: Any, findings: Sequence[Mapping[str, Any]]) -> None:
+    if job.state == "succeeded":
         stored = session.scalars(select(Artifact).where(Artifact.job_id == job_id)).all()
         files = {file.name: {"key": file.key, "sha256": file.sha256, "size": file.size} for file in stored}
         accepted = registry.accept(session, job.dataset_id, job.summary, files)
         if accepted != job.dataset_id:
             session.execute(delete(Artifact).where(Artifact.job_id == job_id))
-        _wake(session, job.dataset_id, accepted)
-    else:
-        why = job.error or "registering it was cancelled"
-        registry.refuse(session, job.dataset_id, why, findings)
-        _fail_waiting(session, job.dataset_id, f"its data set was refused: {why}")
-
-
-def _wake(session: Session, dataset_id: str, accepted: str) -> None:
-    """Lets the jobs begin that waited for a data set; on the one that has its content, where that was there already."""
-    waiting_jobs = _waiting_for(session, dataset_id)
-    of_dataset = and_(Job.dataset_id == dataset_id, Job.kind != "register")
-    session.execute(update(Job).where(of_dataset).values(dataset_id=accepted))
-    session.execute(update(Job).where(Job.id.in_(waiting_jobs)).values(wants_worker=True))
-
-
-def _fail_waiting(session: Session, dataset_id: str, error: str) -> None:
-    """Closes the jobs that waited for a data set that never comes, and their parents."""
-    for job_id in _waiting_for(session, dataset_id):
+        # The jobs that waited begin; on the data set that has this content, where that was there already.
+        leaves = _waiting_for(session, job.dataset_id)
+        of_dataset = and_(Job.dataset_id == job.dataset_id, Job.kind != "register")
+        session.execute(update(Job).where(of_dataset).values(dataset_id=accepted))
+        _begin_if_ready(session, Job.id.in_(leaves))
+        return
+    why = job.error or "registering it was cancelled"
+    registry.refuse(session, job.dataset_id, why, findings)
+    error = f"its data set was refused: {why}"
+    for waiting_job in _waiting_for(session, job.dataset_id):
         values = {"state": "failed", "reason": "invalid_input", "error": error, "finished_at": now_ms()}
-        session.execute(update(Job).where(Job.id == job_id).values(**values))
-        _note(session, job_id, 0, "failed", error)
-        _close_parent(session, job_id)
+        is_open = Job.state.in_(("queued", "paused"))
+        if changed(session.execute(update(Job).where(Job.id == waiting_job, is_open).values(**values))):
+            _note(session, waiting_job, 0, "failed", error)
+            _settle(session, waiting_job)
 
 
 def _waiting_for(session: Session, dataset_id: str) -> Sequence[str]:
     """Jobs without children that wait for a data set, locked: children before parents, as everywhere."""
-    child = aliased(Job)
-    has_children = select(child.id).where(child.parent_id == Job.id).exists()
-    query = select(Job.id).where(Job.dataset_id == dataset_id, Job.state == "queued", Job.kind != "register")
-    query = query.where(~has_children).order_by(Job.parent_id.is_(None), Job.id)
+    query = select(Job.id).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "paused")))
+    query = query.where(Job.kind != "register", ~_has_children()).order_by(Job.parent_id.is_(None), Job.id)
     return session.scalars(query.with_for_update(of=Job)).all()
 
 
-def _close_parent(session: Session, child_id: str) -> None:
-    """Moves on the parent of a job that has just ended, once all its children have.
+def _move_on(session: Session, parent_id: str) -> None:
+    """Moves a parent on: it pools once all its children have ended, is closed where there is nothing to be pooled, and
+    lets the others go where one has failed and that was asked for.
 
     The parent's row is locked first: of two children that end at the same time, the second sees the first.
     """
-    parent_id = session.scalar(select(Job.parent_id).where(Job.id == child_id))
-    if parent_id is None:
-        return
-    session.execute(select(Job.id).where(Job.id == parent_id).with_for_update())
+    parent = session.execute(
+        select(Job.kind, Job.state, Job.worker, Job.cancel_requested, Job.on_failure)
+        .where(Job.id == parent_id)
+        .with_for_update()
+    ).one()
     children = session.execute(
-        select(Job.state, Job.reason, Job.position, Job.error).where(Job.parent_id == parent_id).order_by(Job.position)
+        select(Job.id, Job.state, Job.reason, Job.position, Job.error)
+        .where(_child_of(parent_id))
+        .order_by(Job.position)
     ).all()
-    if any(child.state not in TERMINAL for child in children):
+    if parent.state in TERMINAL or parent.worker is not None or not children:
         return
-    open_parent = and_(Job.id == parent_id, Job.state.not_in(TERMINAL), Job.worker.is_(None))
     failed = next((child for child in children if child.state == "failed"), None)
-    parent = session.execute(select(Job.kind, Job.cancel_requested).where(Job.id == parent_id)).one()
+    running = [child.id for child in children if child.state not in TERMINAL]
+    if running:
+        if failed is not None and parent.on_failure == "fail_fast":
+            session.execute(
+                update(Job).where(Job.id.in_(running), Job.worker.is_not(None)).values(cancel_requested=True)
+            )
+            _cancel_idle(session, running, f"child {failed.position} failed")
+        return
     # A study tells what it lacks; a cross-validation without a fold would be a figure of something else.
     enough = any if parent.kind == "study" and not parent.cancel_requested else all
+    is_open = and_(Job.id == parent_id, Job.state.not_in(TERMINAL), Job.worker.is_(None))
     if enough(child.state == "succeeded" for child in children):
-        session.execute(update(Job).where(open_parent).values(wants_worker=True))
+        session.execute(update(Job).where(is_open, Job.state != "paused").values(wants_worker=True))
         return
+    values: dict[str, Any] = {"state": "cancelled", "error": None}
     if failed is not None:
         error = f"child {failed.position} failed: {failed.error}"
         values = {"state": "failed", "reason": failed.reason, "error": error}
-    else:
-        values = {"state": "cancelled"}
-    closed = changed(session.execute(update(Job).where(open_parent).values(**values, finished_at=now_ms())))
-    if closed:
-        _note(session, parent_id, 0, values["state"] or "", values.get("error") or "its children were cancelled")
+    values |= {"wants_worker": False, "finished_at": now_ms()}
+    if changed(session.execute(update(Job).where(is_open).values(**values))):
+        _note(session, parent_id, 0, values["state"], values["error"] or "its children were cancelled")
+        _settle(session, parent_id)
 
 
 def _write_metrics(session: Session, rows: list[dict[str, Any]]) -> None:

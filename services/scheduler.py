@@ -37,7 +37,7 @@ def run_scheduler(context: Context, stopping: threading.Event) -> None:
 
 def tick(context: Context) -> None:
     """One round."""
-    for job_id in jobs.expire_leases(context.database):
+    for job_id in jobs.expire_leases(context.database, context.settings.retry_seconds):
         log.warning("job %s was taken back from a silent worker", job_id)
     fleet.forget_lost(context.database, FORGET_WORKERS_SECONDS)
     wake_for_waiting(context)

@@ -20,6 +20,9 @@ class Settings:
     offline: a worker asks no host outside whether weights can be downloaded.
     pixel_cache_gb: how much decoded pixels a host keeps, in 10^9 bytes; above it the least recently used go.
     upload_bytes: the largest file that may be uploaded.
+    max_attempts: how often in a row a job may be lost without getting any further before it fails.
+    retry_seconds: before the second, third, … try after a loss; the last one repeats.
+    running_per_user, queued_per_user, queued: how many jobs of a user may run and wait, and of all may wait; None: any.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
@@ -35,6 +38,11 @@ class Settings:
     offline: bool = False
     pixel_cache_gb: float = 100.0
     upload_bytes: int = 200_000_000_000
+    max_attempts: int = 3
+    retry_seconds: tuple[float, ...] = (1.0, 10.0, 60.0)
+    running_per_user: int | None = None
+    queued_per_user: int | None = 1_000
+    queued: int | None = 10_000
     source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
@@ -56,6 +64,14 @@ class Settings:
             offline=get("BGPANET_OFFLINE", "") not in ("", "0"),
             pixel_cache_gb=_number("BGPANET_PIXEL_CACHE_GB", get("BGPANET_PIXEL_CACHE_GB"), 100.0, 1e6, "gigabytes"),
             upload_bytes=_bytes("BGPANET_UPLOAD_BYTES", get("BGPANET_UPLOAD_BYTES"), 200_000_000_000),
+            max_attempts=_count("BGPANET_MAX_ATTEMPTS", get("BGPANET_MAX_ATTEMPTS"), 3) or 3,
+            retry_seconds=tuple(
+                _seconds("BGPANET_RETRY_SECONDS", text, 1.0)
+                for text in (get("BGPANET_RETRY_SECONDS") or "1,10,60").split(",")
+            ),
+            running_per_user=_count("BGPANET_RUNNING_PER_USER", get("BGPANET_RUNNING_PER_USER"), None),
+            queued_per_user=_count("BGPANET_QUEUED_PER_USER", get("BGPANET_QUEUED_PER_USER"), 1_000),
+            queued=_count("BGPANET_QUEUED", get("BGPANET_QUEUED"), 10_000),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
@@ -85,6 +101,11 @@ class Settings:
             "BGPANET_OFFLINE": "1" if self.offline else "",
             "BGPANET_PIXEL_CACHE_GB": str(self.pixel_cache_gb),
             "BGPANET_UPLOAD_BYTES": str(self.upload_bytes),
+            "BGPANET_MAX_ATTEMPTS": str(self.max_attempts),
+            "BGPANET_RETRY_SECONDS": ",".join(map(str, self.retry_seconds)),
+            "BGPANET_RUNNING_PER_USER": str(self.running_per_user or ""),
+            "BGPANET_QUEUED_PER_USER": str(self.queued_per_user or ""),
+            "BGPANET_QUEUED": str(self.queued or ""),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}
@@ -104,6 +125,14 @@ def _number(name: str, text: str | None, default: float, below: float, unit: str
     if not 0 < value < below:
         raise ValueError(f"{name}={text!r} must be a number of {unit} between 0 and {below:.0f}")
     return value
+
+
+def _count(name: str, text: str | None, default: int | None) -> int | None:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{name}={text!r} must be a whole number above 0")
+    return int(text)
 
 
 def _bytes(name: str, text: str | None, default: int) -> int:

@@ -102,13 +102,19 @@ class Job(Base):
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     position: Mapped[int | None] = mapped_column(Integer)  # among its parent's children, from 0
     attempt: Mapped[int] = mapped_column(Integer)  # number of the latest attempt; 0 before the first
-    losses: Mapped[int] = mapped_column(Integer)  # attempts that ended by worker_lost or storage
+    losses: Mapped[int] = mapped_column(Integer)  # attempts lost in a row without a new checkpoint
     max_attempts: Mapped[int] = mapped_column(Integer)
     wants_worker: Mapped[bool] = mapped_column(Boolean)  # true while a worker may claim it
     weights: Mapped[str | None] = mapped_column(String(100))  # file of ImageNet weights; its worker can load it
     images_at_once: Mapped[int | None] = mapped_column(Integer)  # on the device; null: as many as the spec says
+    memory_gb: Mapped[float | None] = mapped_column(Float(53))  # of the device, at least, 10^9 bytes
+    time_limit: Mapped[int | None] = mapped_column(Integer)  # seconds of work, all attempts together
+    on_failure: Mapped[str] = mapped_column(String(20))  # of a child: finish_rest or fail_fast
     not_before: Mapped[int] = mapped_column(BigInteger)
     cancel_requested: Mapped[bool] = mapped_column(Boolean)
+    pause_requested: Mapped[bool] = mapped_column(Boolean)
+    superseded_by: Mapped[str | None] = mapped_column(String(36))  # the job that tries it again
+    cloned_from: Mapped[str | None] = mapped_column(String(36))
     worker: Mapped[str | None] = mapped_column(String(200))
     lease_expires_at: Mapped[int | None] = mapped_column(BigInteger)
     progress: Mapped[dict[str, Any]]
@@ -126,6 +132,22 @@ class Job(Base):
         Index("ix_jobs_parent", "parent_id", "position"),
         Index("ix_jobs_owner", "created_by", "id"),
     )
+
+
+class JobLabel(Base):
+    """A label that a worker must have to be given the job."""
+
+    __tablename__ = "job_labels"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    label: Mapped[str] = mapped_column(String(100), primary_key=True)
+
+
+class Dependency(Base):
+    """A job that begins only after another one has succeeded."""
+
+    __tablename__ = "dependencies"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    needs: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True, index=True)
 
 
 class Attempt(Base):

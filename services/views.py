@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, case, func, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Row, case, func, or_, select, true
+from sqlalchemy.orm import Session, aliased
 
 from services.database import Database, now_ms
 from services.errors import NotFound
@@ -108,7 +108,7 @@ def list_children(database: Database, principal: Principal, job_id: str) -> list
     """The children of a job, in their order. Raises NotFound."""
     get_job(database, principal, job_id)
     with database.read() as session:
-        query = _JOBS.where(Job.parent_id == job_id).order_by(Job.position)
+        query = _JOBS.where(Job.parent_id == job_id).order_by(Job.position, Job.id)
         return _render(session, session.execute(query).all())
 
 
@@ -238,7 +238,11 @@ def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list
     fractions: dict[str, float] = {}
     parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
     if parents:
-        query = select(Job.parent_id, Job.state, Job.progress).where(Job.parent_id.in_(parents))
+        # Of a job that was tried again, those are counted that it has kept.
+        parent = aliased(Job)
+        counted = or_(Job.superseded_by.is_(None), parent.superseded_by.is_not(None))
+        query = select(Job.parent_id, Job.state, Job.progress).join(parent, parent.id == Job.parent_id)
+        query = query.where(Job.parent_id.in_(parents), counted)
         for parent_id, state, progress in session.execute(query):
             assert parent_id is not None  # noqa: S101 - the query says so
             counts.setdefault(parent_id, dict.fromkeys(CHILD_STATES, 0))[state] += 1
@@ -270,6 +274,11 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
         "priority": job.priority,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
+        "time_limit": job.time_limit,
+        "memory_gb": job.memory_gb,
+        "on_failure": job.on_failure if children is not None else None,
+        "superseded_by": job.superseded_by,
+        "cloned_from": job.cloned_from,
         "progress": progress,
         "summary": job.summary,
         "parent": job.parent_id,

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews from `start` to `stop`. `lost` and `cancelled` become true once and stay so; `changed` is called then.
+    """Renews from `start` to `stop`. `lost`, `cancelled` and `paused` tell what was ordered; `changed` is called when
+    one of them changes.
 
     A database that does not answer is tried again until the lease's time is over; then the lease counts as lost,
     because the scheduler may have given the job to another worker.
@@ -29,6 +30,7 @@ class LeaseKeeper(threading.Thread):
         super().__init__(name=f"lease-{lease.job_id[-8:]}", daemon=True)
         self.lost = False
         self.cancelled = False
+        self.paused = False
         self._database, self._lease, self._seconds, self._changed = database, lease, seconds, changed
         self._renewed = time.monotonic()
         self._batch = Batch()
@@ -73,8 +75,9 @@ class LeaseKeeper(threading.Thread):
                     self._batch.progress = self._batch.progress or batch.progress
                 raise
             self._renewed = begun
-        if orders.cancel and not self.cancelled:
-            self.cancelled = True
+        told = self.cancelled, self.paused
+        self.cancelled, self.paused = self.cancelled or orders.cancel, orders.pause
+        if (self.cancelled, self.paused) != told:
             self._changed()
 
     def _try_to_write(self) -> None:

@@ -16,6 +16,7 @@ import bgpanet
 from services import fleet, jobs
 from services.context import Context
 from services.fleet import Member, Weights
+from services.order import Offer
 from services.worker.child import ForkServer
 from services.worker.supervisor import Attempt
 
@@ -109,9 +110,9 @@ class Slot:
                 claim = jobs.claim(
                     self.context.database,
                     self.member.name,
-                    self.device.resource_classes,
+                    Offer(self.device.resource_classes, self.weights().obtainable),
                     self.context.settings.lease_seconds,
-                    self.weights().obtainable,
+                    self.context.settings.running_per_user,
                 )
             except SQLAlchemyError as error:
                 log.warning("no job could be claimed, the next wake-up tries again: %s", error)

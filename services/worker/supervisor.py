@@ -67,8 +67,9 @@ class Attempt:
         self.result: Result | None = None
         self.failure: Failure | None = None
         self.artifacts: list[ArtifactWritten] = []
-        self.stalled = False
+        self.stalled = self.timed_out = False
         self._heard_at = time.monotonic()
+        self._deadline = None if claim.seconds_left is None else time.monotonic() + claim.seconds_left
 
     def nudge(self) -> None:
         """Has the supervising thread look at the orders again."""
@@ -133,7 +134,7 @@ class Attempt:
         return self._outcome(status)
 
     def _fetching(self, message: str) -> None:
-        if self.keeper.lost or self.keeper.cancelled or self.draining.is_set():
+        if self.keeper.lost or self._is_to_stop():
             raise _Unwanted
         self.keeper.progress({"fraction": 0.0, "message": message})
 
@@ -173,12 +174,17 @@ class Attempt:
 
     def _ask(self, child: Child, asked_at: float | None) -> float | None:
         """Asks the child to stop where that is wished; kills it when the grace is over."""
-        if asked_at is None and (self.keeper.cancelled or self.draining.is_set()):
+        if asked_at is None and self._is_to_stop():
             child.signal(signal.SIGTERM)
             return time.monotonic()
         if asked_at is not None and time.monotonic() - asked_at > self.context.settings.grace_seconds:
             child.signal(signal.SIGKILL)
         return asked_at
+
+    def _is_to_stop(self) -> bool:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.timed_out = True
+        return self.timed_out or self.keeper.cancelled or self.keeper.paused or self.draining.is_set()
 
     def _event(self, line: str) -> None:
         event = parse_event(line)
@@ -228,6 +234,10 @@ class Attempt:
             return lambda: self._finish(summary, stored)
         if self.keeper.cancelled:
             return lambda: jobs.confirm_cancel(database, lease)
+        if self.timed_out:
+            return self._failing("time_limit", "its time limit is over; retry it with more, and it goes on")
+        if self.keeper.paused:
+            return lambda: jobs.release(database, lease, "paused on request")
         if status == INTERRUPTED or self.draining.is_set():
             return lambda: jobs.release(database, lease, "the worker was told to leave")
         if self.stalled:
@@ -247,7 +257,8 @@ class Attempt:
     def _failing(self, reason: str, error: str, findings: Sequence[Told] = ()) -> Callable[[], None]:
         fewer = half_at_once(parse_spec(self.claim.kind, self.claim.spec)) if reason == "out_of_memory" else None
         told = [finding.model_dump() for finding in findings]
-        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, fewer, told)
+        delays = self.context.settings.retry_seconds
+        return lambda: jobs.fail(self.context.database, self.claim.lease, reason, error, fewer, told, delays)
 
     def _until_written(self, end: Callable[[], None]) -> None:
         """Writes the end under the lease that the keeper goes on renewing; the database may be away for a while."""

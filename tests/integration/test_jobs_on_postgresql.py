@@ -21,6 +21,7 @@ from services.errors import Conflict, StaleAttempt
 from services.ids import new_id
 from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.migration import config, migrate
+from services.order import Offer
 from services.tables import Artifact, Base, Dataset, Job
 from services.tokens import Principal
 from tests.unit.services.test_migrations import check_first_tables, fill_first_tables
@@ -89,11 +90,11 @@ def test_the_same_submission_many_times_at_once_is_one_job(database: Database) -
 
 def test_many_workers_at_once_never_get_the_same_job(database: Database) -> None:
     submitted = {jobs.submit(database, new_job())[0] for _ in range(THREADS // 2)}
-    claims = at_once([lambda n=n: jobs.claim(database, f"w{n}", ["any"], 30) for n in range(THREADS)])  # type: ignore[misc]
+    claims = at_once([lambda n=n: jobs.claim(database, f"w{n}", Offer(["any"]), 30) for n in range(THREADS)])  # type: ignore[misc]
     got = [claim.lease.job_id for claim in claims if claim is not None]
     # On PostgreSQL a claim that meets a locked row looks past it; none is given twice, and the rest stay claimable.
     assert len(got) == len(set(got))
-    while (claim := jobs.claim(database, "late", ["any"], 30)) is not None:
+    while (claim := jobs.claim(database, "late", Offer(["any"]), 30)) is not None:
         got.append(claim.lease.job_id)
     assert sorted(got) == sorted(submitted)
 
@@ -101,11 +102,11 @@ def test_many_workers_at_once_never_get_the_same_job(database: Database) -> None
 def test_the_last_two_children_that_end_at_once_close_their_parent(database: Database) -> None:
     for _ in range(8):
         parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=[new_job(), new_job()]))
-        first, second = (jobs.claim(database, "w", ["any"], 30) for _ in range(2))
+        first, second = (jobs.claim(database, "w", Offer(["any"]), 30) for _ in range(2))
         assert first is not None
         assert second is not None
         at_once([lambda lease=c.lease: jobs.finish(database, lease, {}, []) for c in (first, second)])  # type: ignore[misc]
-        pooling = jobs.claim(database, "w", ["any"], 30)
+        pooling = jobs.claim(database, "w", Offer(["any"]), 30)
         assert pooling is not None
         assert pooling.lease.job_id == parent
         jobs.finish(database, pooling.lease, {}, [])
@@ -114,7 +115,7 @@ def test_the_last_two_children_that_end_at_once_close_their_parent(database: Dat
 def test_cancelling_a_parent_while_its_children_end_leaves_all_closed(database: Database) -> None:
     for _ in range(8):
         parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=[new_job() for _ in range(3)]))
-        claims = [jobs.claim(database, "w", ["any"], 30) for _ in range(3)]
+        claims = [jobs.claim(database, "w", Offer(["any"]), 30) for _ in range(3)]
 
         def end(claim: Any) -> None:
             jobs.finish(database, claim.lease, {}, [])
@@ -129,7 +130,7 @@ def test_cancelling_a_parent_while_its_children_end_leaves_all_closed(database: 
 def test_finish_races_with_expiry_and_exactly_one_wins(database: Database) -> None:
     for _ in range(10):
         job_id, _ = jobs.submit(database, new_job())
-        claim = jobs.claim(database, "w", ["any"], -1)
+        claim = jobs.claim(database, "w", Offer(["any"]), -1)
         assert claim is not None
         artifact = NewArtifact("a", "text/plain", StoredFile("k", "0" * 64, 1))
 
@@ -153,8 +154,8 @@ def test_finish_races_with_expiry_and_exactly_one_wins(database: Database) -> No
 def test_want_of_memory_races_with_expiry_and_exactly_one_wins(database: Database) -> None:
     for _ in range(10):
         job_id, _ = jobs.submit(database, new_job(weights="w.pth"))
-        assert jobs.claim(database, "w", ["any"], -1, weights=[]) is None
-        claim = jobs.claim(database, "w", ["any"], -1, weights=["w.pth"])
+        assert jobs.claim(database, "w", Offer(["any"], []), -1) is None
+        claim = jobs.claim(database, "w", Offer(["any"], ["w.pth"]), -1)
         assert claim is not None
 
         def fail(lease: Any = claim.lease) -> bool:
@@ -175,7 +176,7 @@ def test_want_of_memory_races_with_expiry_and_exactly_one_wins(database: Databas
 def test_two_schedulers_expire_each_lease_once(database: Database) -> None:
     submitted = [jobs.submit(database, new_job())[0] for _ in range(6)]
     for _ in submitted:
-        jobs.claim(database, "w", ["any"], -1)
+        jobs.claim(database, "w", Offer(["any"]), -1)
     expired = [job_id for part in at_once([lambda: jobs.expire_leases(database)] * 4) for job_id in part]
     assert sorted(expired) == sorted(submitted)
     with database.read() as session:
@@ -184,7 +185,7 @@ def test_two_schedulers_expire_each_lease_once(database: Database) -> None:
 
 def test_leases_follow_the_databases_clock(database: Database) -> None:
     job_id, _ = jobs.submit(database, new_job())
-    claim = jobs.claim(database, "w", ["any"], 60)
+    claim = jobs.claim(database, "w", Offer(["any"]), 60)
     assert claim is not None
     assert jobs.expire_leases(database) == []
     jobs.renew(database, claim.lease, -1)
@@ -193,7 +194,7 @@ def test_leases_follow_the_databases_clock(database: Database) -> None:
 
 def test_figures_said_twice_replace_themselves(database: Database) -> None:
     job_id, _ = jobs.submit(database, new_job())
-    claim = jobs.claim(database, "w", ["any"], 60)
+    claim = jobs.claim(database, "w", Offer(["any"]), 60)
     assert claim is not None
     for value in (0.5, 0.25):
         row = {"name": "loss", "step": 1, "epoch": 1, "value": value}
@@ -225,7 +226,7 @@ def registration(database: Database, name: str) -> Claim:
     spec = {"source": {"format": "folder", "folder": "/x"}}
     new = new_job(kind="register", spec=spec, dataset_id=new_id(), registers=name, name=name, priority=100)
     jobs.submit(database, new)
-    claim = jobs.claim(database, "w", ["any"], 60)
+    claim = jobs.claim(database, "w", Offer(["any"]), 60)
     assert claim is not None
     assert claim.kind == "register"
     return claim

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from services import jobs, queue, scheduler, submission, views
 from services.context import Context
 from services.jobs import NewJob
+from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tables import Base, Dataset
@@ -103,6 +104,6 @@ def test_a_job_that_is_submitted_while_redis_is_away_waits_until_it_is_back(
 def test_two_schedulers_take_an_expired_job_back_once(context: Context) -> None:
     new = NewJob("train", "x", {}, "d", "ada")
     job_id, _ = jobs.submit(context.database, new)
-    assert jobs.claim(context.database, "w", ["any"], 0.001) is not None
+    assert jobs.claim(context.database, "w", Offer(["any"]), 0.001) is not None
     assert [jobs.expire_leases(context.database) for _ in range(2)] in ([[job_id], []], [[], [job_id]])
     assert views.get_job(context.database, ADMIN, job_id)["state"] == "queued"

@@ -18,6 +18,7 @@ from services.context import Context
 from services.datasets import Registration
 from services.errors import Conflict, NotFound, StaleAttempt, StorageError
 from services.jobs import NewJob
+from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tables import Base, Dataset, Job
@@ -187,7 +188,7 @@ def test_a_registration_whose_worker_died_is_done_by_another_and_the_first_can_w
     context: Context, drawn: Path
 ) -> None:
     dataset_id = begin(context, "x", drawn / "a")
-    dead = jobs.claim(context.database, "dead", ["any"], 0)
+    dead = jobs.claim(context.database, "dead", Offer(["any"]), 0)
     assert dead is not None
     assert jobs.expire_leases(context.database) == [dead.lease.job_id]
     with context.database.write() as session:
@@ -220,13 +221,13 @@ def test_jobs_on_a_data_set_that_is_being_registered_wait_for_it(context: Contex
     begin(context, "x", drawn / "a")
     training, validation = submit(context, "x"), submit(context, "x", "cross_validate")
     work(context, between=lambda: waits(context))
-    claims = [jobs.claim(context.database, "w", ["any"], 60) for _ in range(4)]
+    claims = [jobs.claim(context.database, "w", Offer(["any"]), 60) for _ in range(4)]
     folds = [child["id"] for child in views.list_children(context.database, ADA, validation)]
     assert [claim and claim.lease.job_id for claim in claims] == [training, *folds, None]
 
 
 def waits(context: Context) -> None:
-    assert jobs.claim(context.database, "w", ["any"], 60) is None
+    assert jobs.claim(context.database, "w", Offer(["any"]), 60) is None
     assert jobs.count_waiting(context.database, "any") == 0
 
 
@@ -239,7 +240,7 @@ def test_jobs_that_waited_for_a_data_set_that_is_refused_fail_with_the_reason(co
         error = views.get_job(context.database, ADA, job_id)["error"]
         assert "its data set was refused" in error
         assert "HAM10000_metadata.csv" in error
-    assert jobs.claim(context.database, "w", ["any"], 60) is None
+    assert jobs.claim(context.database, "w", Offer(["any"]), 60) is None
 
 
 def test_jobs_that_waited_for_content_that_was_there_run_on_the_version_that_has_it(
@@ -249,7 +250,7 @@ def test_jobs_that_waited_for_content_that_was_there_run_on_the_version_that_has
     again = begin(context, "x", drawn / "a")
     job_id = submit(context, again)
     work(context)
-    claim = jobs.claim(context.database, "w", ["any"], 60)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
     assert claim is not None
     assert (claim.lease.job_id, claim.dataset_id) == (job_id, first["id"])
 

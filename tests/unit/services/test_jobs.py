@@ -10,6 +10,7 @@ from services import jobs, views
 from services.database import Database
 from services.errors import Conflict, NotFound, StaleAttempt
 from services.jobs import Batch, Claim, Lease, NewArtifact, NewJob, StoredFile
+from services.order import Offer
 from services.tables import Attempt, Base, Dataset, Job
 from services.tokens import Principal
 
@@ -73,7 +74,7 @@ def submit(database: Database, user: str = "ada", **changes: object) -> str:
 
 
 def claim(database: Database, worker: str = "w") -> Claim:
-    claimed = jobs.claim(database, worker, ["any"], LEASE)
+    claimed = jobs.claim(database, worker, Offer(["any"]), LEASE)
     assert claimed is not None
     return claimed
 
@@ -110,7 +111,7 @@ def test_users_do_not_share_idempotency_keys(database: Database) -> None:
 def test_a_job_is_claimed_once(database: Database) -> None:
     job_id = submit(database)
     assert claim(database).lease == Lease(job_id, 1)
-    assert jobs.claim(database, "w2", ["any"], LEASE) is None
+    assert jobs.claim(database, "w2", Offer(["any"]), LEASE) is None
 
 
 def test_jobs_are_claimed_by_priority_then_age(database: Database, clock: Clock) -> None:
@@ -133,16 +134,16 @@ def test_a_user_with_nothing_running_comes_before_one_with_a_running_job(databas
 
 def test_a_worker_gets_only_jobs_of_its_resource_classes(database: Database) -> None:
     submit(database, resource_class="gpu")
-    assert jobs.claim(database, "w", ["any", "cpu"], LEASE) is None
-    assert jobs.claim(database, "w", ["any", "gpu"], LEASE) is not None
+    assert jobs.claim(database, "w", Offer(["any", "cpu"]), LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any", "gpu"]), LEASE) is not None
 
 
 def test_a_worker_gets_only_jobs_whose_weights_it_can_have(database: Database) -> None:
     needs = submit(database, weights="swin_t-704ceda3.pth")
     needs_none = submit(database)
-    offline = [jobs.claim(database, "w", ["any"], LEASE, weights) for weights in ([], ["vgg16-397923af.pth"])]
+    offline = [jobs.claim(database, "w", Offer(["any"], weights), LEASE) for weights in ([], ["vgg16-397923af.pth"])]
     assert [claimed and claimed.lease.job_id for claimed in offline] == [needs_none, None]
-    has_it = jobs.claim(database, "w", ["any"], LEASE, ["swin_t-704ceda3.pth"])
+    has_it = jobs.claim(database, "w", Offer(["any"], ["swin_t-704ceda3.pth"]), LEASE)
     assert has_it is not None
     assert has_it.lease.job_id == needs
     submit(database, weights="swin_t-704ceda3.pth")
@@ -222,7 +223,7 @@ def test_a_job_that_has_ended_never_changes_again(database: Database, clock: Clo
         with pytest.raises(StaleAttempt):
             write()
     assert views.get_job(database, ADMIN, job_id) == before
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
 
 
 # ── Lost workers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +253,7 @@ def test_a_job_that_kills_every_worker_fails_after_its_attempts(database: Databa
         jobs.expire_leases(database)
     assert state(database, job_id) == ("failed", "worker_lost")
     clock.forward(1000)
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
 
 
 def test_a_retry_waits_longer_each_time(database: Database, clock: Clock) -> None:
@@ -260,7 +261,7 @@ def test_a_retry_waits_longer_each_time(database: Database, clock: Clock) -> Non
     for delay in (1, 10):
         jobs.fail(database, claim(database).lease, "storage", "no answer")
         clock.forward(delay - 0.5)
-        assert jobs.claim(database, "w", ["any"], LEASE) is None
+        assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
         clock.forward(0.5)
 
 
@@ -369,7 +370,7 @@ def metric(step: int, value: float) -> dict[str, object]:
 def test_a_waiting_job_is_cancelled_at_once(database: Database) -> None:
     job_id = submit(database)
     assert jobs.cancel(database, job_id) == "cancelled"
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
 
 
 def test_a_running_job_is_told_to_stop_and_cancelled_by_its_worker(database: Database) -> None:
@@ -413,9 +414,9 @@ def test_a_parent_runs_while_its_children_work_and_then_wants_a_worker_itself(da
     assert first.lease.job_id != parent
     assert state(database, parent)[0] == "running"
     second = claim(database)
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
     jobs.finish(database, first.lease, {}, [])
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
     jobs.finish(database, second.lease, {}, [])
     pooling = claim(database)
     assert pooling.lease.job_id == parent
@@ -468,7 +469,7 @@ def test_cancelling_a_parent_cancels_its_children(database: Database) -> None:
     running = claim(database)
     jobs.cancel(database, parent)
     assert state(database, parent)[0] == "cancelled"
-    assert jobs.claim(database, "w", ["any"], LEASE) is None
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
     assert jobs.renew(database, running.lease, LEASE).cancel is True
     jobs.confirm_cancel(database, running.lease)
     assert views.get_job(database, ADMIN, parent)["children"]["cancelled"] == 3

@@ -15,6 +15,7 @@ from services import jobs, submission, views
 from services.artifacts import sha256_of
 from services.context import Context
 from services.jobs import Claim, NewArtifact, StoredFile
+from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tables import Base
@@ -48,7 +49,7 @@ def submit(context: Context, kind: str, spec: dict[str, Any]) -> str:
 
 
 def claimed(context: Context) -> Claim:
-    claim = jobs.claim(context.database, "w", ["any"], 60)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
     assert claim is not None
     return claim
 

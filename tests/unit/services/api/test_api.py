@@ -16,6 +16,7 @@ from services.artifacts import sha256_of
 from services.context import Context
 from services.fleet import Member, Weights
 from services.jobs import NewArtifact, StoredFile
+from services.order import Offer
 from services.settings import Settings
 from services.tables import Base, Dataset
 from services.tokens import Role
@@ -89,7 +90,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 def finished_job(api: Api, user: str, content: bytes = b"hello", classes: Sequence[str] = CLASSES) -> str:
     """A training that succeeded with one artifact."""
     job_id: str = api.submit(user).json["id"]
-    claim = jobs.claim(api.context.database, "w", ["any"], 30)
+    claim = jobs.claim(api.context.database, "w", Offer(["any"]), 30)
     assert claim is not None
     path = api.context.settings.home / "file"
     path.write_bytes(content)
@@ -312,8 +313,8 @@ def test_weights_that_one_worker_can_have_are_accepted(api: Api, second: Weights
     worker(api, "one/0", Weights("/cache", [], reachable=False))
     worker(api, "two/0", second)
     assert api.submit(**PRETRAINED).status_code == 201
-    assert jobs.claim(api.context.database, "one/0", ["any"], 30, []) is None
-    assert jobs.claim(api.context.database, "two/0", ["any"], 30, second.obtainable) is not None
+    assert jobs.claim(api.context.database, "one/0", Offer(["any"], []), 30) is None
+    assert jobs.claim(api.context.database, "two/0", Offer(["any"], second.obtainable), 30) is not None
 
 
 def test_only_workers_that_could_take_the_job_are_asked_for_weights(api: Api) -> None:
@@ -327,12 +328,12 @@ def test_only_workers_that_could_take_the_job_are_asked_for_weights(api: Api) ->
 
 def test_every_training_of_a_cross_validation_needs_its_weights_and_what_pools_them_does_not(api: Api) -> None:
     api.submit(kind="cross_validate", spec={**PRETRAINED["spec"], "split": {"folds": 3}})
-    assert jobs.claim(api.context.database, "w", ["any"], 30, []) is None
+    assert jobs.claim(api.context.database, "w", Offer(["any"], []), 30) is None
     for _ in range(3):
-        claim = jobs.claim(api.context.database, "w", ["any"], 30, [SWIN_T])
+        claim = jobs.claim(api.context.database, "w", Offer(["any"], [SWIN_T]), 30)
         assert claim is not None
         jobs.finish(api.context.database, claim.lease, {}, [])
-    assert jobs.claim(api.context.database, "w", ["any"], 30, []) is not None
+    assert jobs.claim(api.context.database, "w", Offer(["any"], []), 30) is not None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"a": NaN}', b'{"a": 1e309}', b"\xff", b"[" * 100_000])

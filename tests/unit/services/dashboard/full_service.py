@@ -19,6 +19,7 @@ from services import fleet, jobs, tokens
 from services.context import Context
 from services.fleet import Member, Weights
 from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
+from services.order import Offer
 from services.settings import Settings
 from services.tables import Base, Dataset
 from services.tokens import Role
@@ -58,7 +59,7 @@ class Service:
         return jobs.submit(self.context.database, new)[0]
 
     def claim(self, worker: str = "gpu-0") -> Claim:
-        claimed = jobs.claim(self.context.database, worker, ["any"], 3600)
+        claimed = jobs.claim(self.context.database, worker, Offer(["any"]), 3600)
         assert claimed is not None
         return claimed
 

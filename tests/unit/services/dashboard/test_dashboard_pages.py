@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from services import jobs
+from services.order import Offer
 from tests.unit.services.dashboard.browsing import words_of
 from tests.unit.services.dashboard.conftest import SignIn
 from tests.unit.services.dashboard.full_service import (
@@ -192,7 +193,7 @@ def test_every_reason_of_the_state_machine_has_plain_words(made: Service, client
         for _ in range(jobs.MAX_ATTEMPTS):
             with made.context.database.write() as session:
                 session.connection().exec_driver_sql("UPDATE jobs SET not_before = 0")
-            claim = jobs.claim(made.context.database, "w", ["any"], 30)
+            claim = jobs.claim(made.context.database, "w", Offer(["any"]), 30)
             if claim is not None:
                 jobs.fail(made.context.database, claim.lease, reason, "why")
         found = re.search(r'id="failure">\s*<p><b>(.*?)</b>', client.get(f"/jobs/{job_id}").text)

@@ -14,6 +14,7 @@ from bgpanet.data import synthetic
 from services import jobs, submission, views
 from services.context import Context
 from services.migration import migrate
+from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tokens import Principal
@@ -57,7 +58,7 @@ def limit_memory(server: ForkServer) -> None:
 
 
 def run(context: Context, server: ForkServer) -> None:
-    claim = jobs.claim(context.database, "w", ["any"], 60)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
     assert claim is not None
     Attempt(context, claim, server, 1, threading.Event()).run()
 
