@@ -5,7 +5,7 @@ with `services.jobs`. After every step the tables are compared with it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -187,20 +187,14 @@ class JobMachine(RuleBasedStateMachine):
         follows: bool,
     ) -> None:
         needed = self.pick(data) if follows else None
-        common = {
-            "kind": "train",
-            "name": "a",
-            "spec": {},
-            "dataset_id": "d",
-            "created_by": owner,
-            "priority": priority,
-        }
-        common["labels"] = [label] if label else []
-        new = NewJob(
-            **{**common, "kind": "cross_validate" if children else "train"},
+        labels = [label] if label else []
+        run = NewJob("train", "a", {}, "d", owner, priority=priority, labels=labels)
+        new = replace(
+            run,
+            kind="cross_validate" if children else "train",
             after=[needed.id] if needed else [],
             on_failure="fail_fast" if fails_fast else "finish_rest",
-            children=[NewJob(**common)] * children,
+            children=[run] * children,
         )
         waiting = [job for job in self.jobs.values() if job.parent is None and job.state == "queued"]
         limits = Limits(waiting_of_user=MOST_WAITING)
