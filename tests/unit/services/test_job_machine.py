@@ -475,7 +475,7 @@ class JobMachine(RuleBasedStateMachine):
 
 
 JobMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=60, deadline=None, derandomize=True,
+    max_examples=60, stateful_step_count=60, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
 TestJobMachine = JobMachine.TestCase
