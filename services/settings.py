@@ -20,6 +20,8 @@ class Settings:
     offline: a worker asks no host outside whether weights can be downloaded.
     pixel_cache_gb: how much decoded pixels a host keeps, in 10^9 bytes; above it the least recently used go.
     upload_bytes: the largest file that may be uploaded.
+    keep_failed_days: how long checkpoints of jobs that have ended stay, so that a failed one can be retried from them.
+    keep_logs_days: how long log lines stay after their job's end.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
@@ -35,6 +37,8 @@ class Settings:
     offline: bool = False
     pixel_cache_gb: float = 100.0
     upload_bytes: int = 200_000_000_000
+    keep_failed_days: float = 14.0
+    keep_logs_days: float = 90.0
     source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
@@ -56,6 +60,8 @@ class Settings:
             offline=get("BGPANET_OFFLINE", "") not in ("", "0"),
             pixel_cache_gb=_number("BGPANET_PIXEL_CACHE_GB", get("BGPANET_PIXEL_CACHE_GB"), 100.0, 1e6, "gigabytes"),
             upload_bytes=_bytes("BGPANET_UPLOAD_BYTES", get("BGPANET_UPLOAD_BYTES"), 200_000_000_000),
+            keep_failed_days=_days("BGPANET_KEEP_FAILED_DAYS", get("BGPANET_KEEP_FAILED_DAYS"), 14.0),
+            keep_logs_days=_days("BGPANET_KEEP_LOGS_DAYS", get("BGPANET_KEEP_LOGS_DAYS"), 90.0),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
@@ -85,6 +91,8 @@ class Settings:
             "BGPANET_OFFLINE": "1" if self.offline else "",
             "BGPANET_PIXEL_CACHE_GB": str(self.pixel_cache_gb),
             "BGPANET_UPLOAD_BYTES": str(self.upload_bytes),
+            "BGPANET_KEEP_FAILED_DAYS": str(self.keep_failed_days),
+            "BGPANET_KEEP_LOGS_DAYS": str(self.keep_logs_days),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}
@@ -92,6 +100,10 @@ class Settings:
 
 def _seconds(name: str, text: str | None, default: float) -> float:
     return _number(name, text, default, 86_400, "seconds")
+
+
+def _days(name: str, text: str | None, default: float) -> float:
+    return _number(name, text, default, 36_500, "days")
 
 
 def _number(name: str, text: str | None, default: float, below: float, unit: str) -> float:

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -188,6 +200,8 @@ class Checkpoint(Base):
     epoch: Mapped[int] = mapped_column(Integer)
     attempt: Mapped[int] = mapped_column(Integer)
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    best: Mapped[bool] = mapped_column(Boolean, server_default=false())  # kept until there is a better one
+    kept: Mapped[bool] = mapped_column(Boolean, server_default=false())  # kept beside the newest, as the spec asks
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -198,7 +212,7 @@ class Artifact(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer)
-    key: Mapped[str] = mapped_column(String(400))
+    key: Mapped[str] = mapped_column(String(400), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(100))
@@ -220,3 +234,13 @@ class Worker(Base):
     weights: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # see services.fleet.Weights
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Leader(Base):
+    """Who holds an office of which there is one, and until when. `services.leadership` writes it."""
+
+    __tablename__ = "leaders"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))  # empty: given back
+    term: Mapped[int] = mapped_column(Integer)  # grows whenever the holder changes
+    expires_at: Mapped[int] = mapped_column(BigInteger)

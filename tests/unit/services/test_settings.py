@@ -22,6 +22,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_S3_ENDPOINT_URL": "http://h:1",
             "BGPANET_LEASE_SECONDS": "7.5",
             "BGPANET_PIXEL_CACHE_GB": "0.25",
+            "BGPANET_KEEP_FAILED_DAYS": "2",
+            "BGPANET_KEEP_LOGS_DAYS": "0.5",
         }
     )
     assert Settings.load(settings.environment()) == settings

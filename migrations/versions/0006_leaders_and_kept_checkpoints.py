@@ -1,0 +1,30 @@
+"""Which scheduler works, and checkpoints that are kept beside the newest."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "leaders",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("holder", sa.String(length=200), nullable=False),
+        sa.Column("term", sa.Integer(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    with op.batch_alter_table("checkpoints") as table:
+        for column in ("best", "kept"):
+            table.add_column(sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.create_index("ix_artifacts_key", "artifacts", ["key"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_artifacts_key", "artifacts")
+    with op.batch_alter_table("checkpoints") as table:
+        for column in ("kept", "best"):
+            table.drop_column(column)
+    op.drop_table("leaders")
