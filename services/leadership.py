@@ -46,7 +46,7 @@ class Leadership:
         }
         taken = statement.on_conflict_do_update(index_elements=["name"], set_=new, where=free)
         with self.database.write() as session:
-            term = session.scalar(taken.returning(Leader.term))
+            term: int | None = session.scalar(taken.returning(Leader.term))
         self._until = 0.0 if term is None else asked_at + self.seconds
         return term
 

@@ -2,19 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    String,
-    Text,
-    UniqueConstraint,
-    false,
-)
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -200,8 +188,6 @@ class Checkpoint(Base):
     epoch: Mapped[int] = mapped_column(Integer)
     attempt: Mapped[int] = mapped_column(Integer)
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
-    best: Mapped[bool] = mapped_column(Boolean, server_default=false())  # kept until there is a better one
-    kept: Mapped[bool] = mapped_column(Boolean, server_default=false())  # kept beside the newest, as the spec asks
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 

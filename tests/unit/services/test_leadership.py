@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from services import leadership
 from services.database import Database
 from services.leadership import SECONDS, Leadership
 from services.tables import Base
@@ -76,7 +75,7 @@ def test_whoever_can_not_renew_stops_leading_by_its_own_clock(
 ) -> None:
     a, _ = pair
     now = 1000.0
-    monkeypatch.setattr(leadership.time, "monotonic", lambda: now)
+    monkeypatch.setattr("services.leadership.time.monotonic", lambda: now)
     a.hold()
     now += SECONDS - 0.1
     assert a.leads

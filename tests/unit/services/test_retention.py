@@ -137,7 +137,7 @@ def test_a_job_that_succeeds_between_the_two_questions_keeps_its_result(
     listed = next(context.store.pages("jobs/"))
     artifacts = [NewArtifact("report.json", "application/json", result)]
     asked = Database.read
-    finished = []
+    finished: list[int] = []
 
     def finish_after_the_first(database: Database) -> object:
         if len(finished) == 1:

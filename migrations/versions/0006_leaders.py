@@ -1,4 +1,4 @@
-"""Which scheduler works, and checkpoints that are kept beside the newest."""
+"""Which scheduler works; artifacts are found by their keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,15 +16,9 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
-    with op.batch_alter_table("checkpoints") as table:
-        for column in ("best", "kept"):
-            table.add_column(sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("ix_artifacts_key", "artifacts", ["key"])
 
 
 def downgrade() -> None:
     op.drop_index("ix_artifacts_key", "artifacts")
-    with op.batch_alter_table("checkpoints") as table:
-        for column in ("kept", "best"):
-            table.drop_column(column)
     op.drop_table("leaders")
