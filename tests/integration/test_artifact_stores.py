@@ -11,9 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services import artifacts
+from services import artifacts, retention
 from services.artifacts import ArtifactStore, open_store
+from services.context import Context
 from services.errors import ArtifactMissing, Damaged, StorageError
+from services.settings import Settings
+from services.tables import Base
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -272,3 +275,18 @@ def test_temporary_files_of_writes_that_died_are_dropped_from_a_folder(tmp_path:
         os.utime(path, (0, 0))
     assert list(store.drop_leftovers(3600, ())) == [4]
     assert (dead.exists(), alive.exists(), store.exists("jobs/a/1")) == (False, True, True)
+
+
+def test_a_sweep_deletes_what_nothing_names_from_every_store(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "YOUNG_SECONDS", -60)
+    context = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
+    context.__dict__["store"] = store
+    Base.metadata.create_all(context.database.engine)
+    lost, others = ["jobs/a/1/x", "jobs/b/2/y"], ["datasets/c", "uploads/d"]
+    for key in (*lost, *others):
+        store.put_file(key, *write(tmp_path, b"1234"))
+    swept = retention.sweep(context)
+    assert (swept.orphans, swept.bytes, list(store.keys(""))) == (2, 8, others)
+    context.database.close()
