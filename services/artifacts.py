@@ -12,8 +12,14 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -23,6 +29,17 @@ from services.errors import ArtifactMissing, Damaged, StorageError
 KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 PART_BYTES = 16 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024  # of what passes memory at once
+PAGE = 1000  # files that are listed at once
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a store. Its age is told by the store's own clock, where it has one."""
+
+    key: str
+    size: int
+    age_seconds: float
 
 
 class ArtifactStore(Protocol):
@@ -49,6 +66,15 @@ class ArtifactStore(Protocol):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that begin with `prefix`, in order. Raises StorageError."""
+
+    def pages(self, prefix: str) -> Iterator[list["Listed"]]:
+        """The same with sizes and ages, at most `PAGE` at a time; never all in memory. Raises StorageError."""
+
+    def drop_leftovers(self, older_seconds: float, parts_ids: Collection[str]) -> Iterator[int]:
+        """Deletes what writes left that died so long ago: temporary files, and parts but those of `parts_ids`.
+
+        Yields the bytes of each. Raises StorageError.
+        """
 
     def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
         """An address that anyone may fetch from for a while, saved as `filename`; None where there is none."""
@@ -140,10 +166,51 @@ class FolderStore:
             self._path(key).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        folder = self.root / prefix.rpartition("/")[0]
-        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        names = sorted(path.relative_to(self.root).as_posix() for path in found)
-        return (name for name in names if name.startswith(prefix))
+        return (file.key for page in self.pages(prefix) for file in page)
+
+    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+        with failing(f"listing {self.root}"):
+            now = time.time()
+            found = (file for file in self._walk(prefix) if not file.name.startswith("."))
+            while page := list(islice(found, PAGE)):
+                yield [self._listed(file, now) for file in page]
+
+    def drop_leftovers(self, older_seconds: float, parts_ids: Collection[str]) -> Iterator[int]:
+        with failing(f"tidying {self.root}"):
+            before = time.time() - older_seconds
+            for file in self._walk(""):
+                if TEMPORARY.fullmatch(file.name):
+                    stat = file.stat()
+                    if stat.st_mtime < before:
+                        Path(file.path).unlink(missing_ok=True)
+                        yield stat.st_size
+            folders = self.root / "parts"
+            for folder in sorted(folders.iterdir()) if folders.is_dir() else ():
+                if folder.name not in parts_ids and folder.stat().st_mtime < before:
+                    size = sum(part.stat().st_size for part in folder.iterdir())
+                    shutil.rmtree(folder)
+                    yield size
+
+    def _walk(self, prefix: str, folder: str = "") -> Iterator[os.DirEntry[str]]:
+        """Files whose path begins with `prefix`, in the order of their paths, one folder at a time."""
+        try:
+            with os.scandir(self.root / folder) as entries:
+                inside = {f"{folder}{entry.name}{'/' if entry.is_dir() else ''}": entry for entry in entries}
+        except FileNotFoundError:  # removed meanwhile, or nothing was ever stored
+            return
+        for path, entry in sorted(inside.items(), key=itemgetter(0)):
+            if path.endswith("/") and (path.startswith(prefix) or prefix.startswith(path)):
+                yield from self._walk(prefix, path)
+            elif path.startswith(prefix) and not path.endswith("/"):
+                yield entry
+
+    def _listed(self, file: "os.DirEntry[str]", now: float) -> Listed:
+        key = Path(file.path).relative_to(self.root).as_posix()
+        try:
+            stat = file.stat()
+        except FileNotFoundError:
+            return Listed(key, 0, 0.0)
+        return Listed(key, stat.st_size, now - stat.st_mtime)
 
     def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
         return None
@@ -217,12 +284,14 @@ class MemoryStore:
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
         self._parts: dict[str, dict[int, bytes]] = {}
+        self._since: dict[str, float] = {}  # key, or name of parts -> time.monotonic()
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         checked_key(key)
         with failing(f"storing {key}"):
             _check(path, sha256, key)
             self._files[key] = path.read_bytes()
+            self._since[key] = time.monotonic()
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         _receive(self.open(key), path, sha256, key)
@@ -239,7 +308,18 @@ class MemoryStore:
         self._files.pop(checked_key(key), None)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        return (key for key in sorted(self._files) if key.startswith(prefix))
+        return (file.key for page in self.pages(prefix) for file in page)
+
+    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+        now = time.monotonic()
+        keys = sorted(key for key in self._files if key.startswith(prefix))
+        for first in range(0, len(keys), PAGE):
+            yield [Listed(key, len(self._files[key]), now - self._since[key]) for key in keys[first : first + PAGE]]
+
+    def drop_leftovers(self, older_seconds: float, parts_ids: Collection[str]) -> Iterator[int]:
+        before = time.monotonic() - older_seconds
+        for parts_id in [name for name in self._parts if name not in parts_ids and self._since[name] < before]:
+            yield sum(map(len, self._parts.pop(parts_id).values()))
 
     def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
         return None
@@ -251,6 +331,7 @@ class MemoryStore:
         checked_key(key)
         parts_id = secrets.token_hex(16)
         self._parts[parts_id] = {}
+        self._since[parts_id] = time.monotonic()
         return parts_id
 
     def put_part(self, key: str, parts_id: str, number: int, source: BinaryIO, size: int, sha256: str) -> None:
@@ -270,6 +351,7 @@ class MemoryStore:
         whole = b"".join(content for _, content in sorted(self._of(key, parts_id).items()))
         _check_whole(hashlib.sha256(whole).hexdigest(), sha256, key)
         self._files[key] = whole
+        self._since[key] = time.monotonic()
         self.drop_parts(key, parts_id)
 
     def drop_parts(self, key: str, parts_id: str) -> None:
@@ -327,13 +409,43 @@ class S3Store:
             self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> Iterator[str]:
+        return (file.key for page in self.pages(prefix) for file in page)
+
+    def pages(self, prefix: str) -> Iterator[list[Listed]]:
         with failing(f"listing s3://{self.bucket}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + prefix
+                Bucket=self.bucket, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
-                for item in page.get("Contents", ()):
-                    yield item["Key"].removeprefix(self._prefix)
+                now = _server_time(page)
+                yield [
+                    Listed(
+                        item["Key"].removeprefix(self._prefix),
+                        int(item["Size"]),
+                        (now - item["LastModified"]).total_seconds(),
+                    )
+                    for item in page.get("Contents", ())
+                ]
+
+    def drop_leftovers(self, older_seconds: float, parts_ids: Collection[str]) -> Iterator[int]:
+        with failing(f"looking for unfinished uploads in s3://{self.bucket}"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self._prefix
+            )
+            for page in pages:
+                now = _server_time(page)
+                for begun in page.get("Uploads", ()):
+                    age = (now - begun["Initiated"]).total_seconds()
+                    if begun["UploadId"] not in parts_ids and age > older_seconds:
+                        yield self._abort(begun["Key"].removeprefix(self._prefix), begun["UploadId"])
+
+    def _abort(self, key: str, parts_id: str) -> int:
+        try:
+            size = sum(self.parts(key, parts_id).values())
+        except ArtifactMissing:  # somebody else has dropped it
+            return 0
+        self.drop_parts(key, parts_id)
+        return size
 
     def address(self, key: str, filename: str, expires_seconds: int = 300) -> str | None:
         checked_key(filename)
@@ -404,6 +516,12 @@ class S3Store:
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
+
+
+def _server_time(answer: Any) -> datetime:
+    """When the server answered, by its own clock; by ours where it does not say."""
+    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
 
 def s3_client(endpoint_url: str | None) -> Any:

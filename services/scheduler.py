@@ -1,38 +1,57 @@
-"""What must happen when nobody asks: jobs of dead workers go on, waiting jobs are noticed, old uploads go.
+"""What must happen when nobody asks: jobs of dead workers go on, waiting jobs are noticed, what nobody needs goes.
 
-Any number of schedulers may run.
+Any number of schedulers may run; one leads and works, the others stand by. Should two work at once, each lease is
+still expired once, each file deleted only while nothing names it, and some workers are woken in vain.
 """
 
 import logging
+import os
+import secrets
+import socket
 import threading
 import time
+from collections.abc import Callable
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from services import fleet, jobs, queue, uploads
+from services import fleet, jobs, queue, retention, uploads
 from services.context import Context
+from services.errors import StorageError
+from services.leadership import Leadership
 
 TICK_SECONDS = 1.0
 MOST_WAKE_UPS = 64  # at a time; a woken worker goes on while jobs wait
-SWEEP_SECONDS = 600.0  # between looks for uploads that nobody needs
+SWEEP_SECONDS = 600.0  # between the end of a sweep and the next
 FORGET_WORKERS_SECONDS = 3600.0
+AWAY = (SQLAlchemyError, OperationalError, RedisError, OSError)
 
 log = logging.getLogger(__name__)
 
 
 def run_scheduler(context: Context, stopping: threading.Event) -> None:
     """Ticks until `stopping` is set. A database or Redis that is away is tried again at the next tick."""
-    swept = -SWEEP_SECONDS
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    leadership = Leadership(context.database, "scheduler", holder)
+    sweeping = Sweeping(context, lambda: leadership.leads and not stopping.is_set(), stopping)
+    sweeping.start()
+    told = ""
     while not stopping.wait(TICK_SECONDS):
         try:
-            tick(context)
-            if time.monotonic() - swept >= SWEEP_SECONDS:
-                uploads.sweep(context)
-                swept = time.monotonic()
-        except (SQLAlchemyError, OperationalError, RedisError, OSError) as error:
+            term = leadership.hold()
+            state = f"stands by, {leadership.present()} leads" if term is None else f"leads, term {term}"
+            if state != told:
+                log.info("scheduler %s %s", holder, state)
+                told = state
+            if term is not None:
+                tick(context)
+        except AWAY as error:
             log.warning("tick failed, the next one tries again: %s", error)
+    try:
+        leadership.give_back()
+    except SQLAlchemyError as error:
+        log.warning("leadership was not given back, it ends by itself: %s", error)
 
 
 def tick(context: Context) -> None:
@@ -50,3 +69,22 @@ def wake_for_waiting(context: Context) -> None:
         waiting = jobs.count_waiting(context.database, resource_class)
         if waiting and not unanswered[resource_class]:
             queue.publish(context.celery, resource_class, min(waiting, MOST_WAKE_UPS))
+
+
+class Sweeping(threading.Thread):
+    """Sweeps now and then while `leads`, beside the ticks: a store that is slow to answer holds up no expired lease."""
+
+    def __init__(self, context: Context, leads: Callable[[], bool], stopping: threading.Event) -> None:
+        super().__init__(name="sweeping", daemon=True)
+        self._context, self._leads, self._stopping = context, leads, stopping
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.wait(TICK_SECONDS):
+            if self._leads() and time.monotonic() >= due:
+                try:
+                    uploads.sweep(self._context)
+                    retention.sweep(self._context, self._leads)
+                except (*AWAY, StorageError) as error:
+                    log.warning("sweep failed, the next one goes on: %s", error)
+                due = time.monotonic() + SWEEP_SECONDS

@@ -23,6 +23,8 @@ class Settings:
     max_attempts: how often in a row a job may be lost without getting any further before it fails.
     retry_seconds: before the second, third, … try after a loss; the last one repeats.
     running_per_user, queued_per_user, queued: how many jobs of a user may run and wait, and of all may wait; None: any.
+    keep_failed_days: how long checkpoints of jobs that have ended stay, so that a failed one can be retried from them.
+    keep_logs_days: how long log lines stay after their job's end.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
@@ -43,6 +45,8 @@ class Settings:
     running_per_user: int | None = None
     queued_per_user: int | None = 1_000
     queued: int | None = 10_000
+    keep_failed_days: float = 14.0
+    keep_logs_days: float = 90.0
     source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
@@ -72,6 +76,8 @@ class Settings:
             running_per_user=_count("BGPANET_RUNNING_PER_USER", get("BGPANET_RUNNING_PER_USER"), None),
             queued_per_user=_count("BGPANET_QUEUED_PER_USER", get("BGPANET_QUEUED_PER_USER"), 1_000),
             queued=_count("BGPANET_QUEUED", get("BGPANET_QUEUED"), 10_000),
+            keep_failed_days=_days("BGPANET_KEEP_FAILED_DAYS", get("BGPANET_KEEP_FAILED_DAYS"), 14.0),
+            keep_logs_days=_days("BGPANET_KEEP_LOGS_DAYS", get("BGPANET_KEEP_LOGS_DAYS"), 90.0),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
@@ -106,6 +112,8 @@ class Settings:
             "BGPANET_RUNNING_PER_USER": str(self.running_per_user or ""),
             "BGPANET_QUEUED_PER_USER": str(self.queued_per_user or ""),
             "BGPANET_QUEUED": str(self.queued or ""),
+            "BGPANET_KEEP_FAILED_DAYS": str(self.keep_failed_days),
+            "BGPANET_KEEP_LOGS_DAYS": str(self.keep_logs_days),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}
@@ -113,6 +121,10 @@ class Settings:
 
 def _seconds(name: str, text: str | None, default: float) -> float:
     return _number(name, text, default, 86_400, "seconds")
+
+
+def _days(name: str, text: str | None, default: float) -> float:
+    return _number(name, text, default, 36_500, "days")
 
 
 def _number(name: str, text: str | None, default: float, below: float, unit: str) -> float:

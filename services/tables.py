@@ -220,7 +220,7 @@ class Artifact(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer)
-    key: Mapped[str] = mapped_column(String(400))
+    key: Mapped[str] = mapped_column(String(400), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(100))
@@ -242,3 +242,13 @@ class Worker(Base):
     weights: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # see services.fleet.Weights
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Leader(Base):
+    """Who holds an office of which there is one, and until when. `services.leadership` writes it."""
+
+    __tablename__ = "leaders"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))  # empty: given back
+    term: Mapped[int] = mapped_column(Integer)  # grows whenever the holder changes
+    expires_at: Mapped[int] = mapped_column(BigInteger)

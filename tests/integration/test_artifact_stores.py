@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services import artifacts
+from services import artifacts, retention
 from services.artifacts import ArtifactStore, open_store
+from services.context import Context
 from services.errors import ArtifactMissing, Damaged, StorageError
+from services.settings import Settings
+from services.tables import Base
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -228,3 +232,61 @@ def test_an_address_takes_its_part_and_no_other(store: ArtifactStore) -> None:
     assert httpx.put(address, content=PARTS[2]).status_code == 200
     assert store.parts("up/a", parts_id) == {1: len(PARTS[2])}
     assert httpx.put(address.replace("partNumber=1", "partNumber=2"), content=b"x").status_code == 403
+
+
+# ── What is there, and what died ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_files_are_listed_a_page_at_a_time_with_sizes_and_ages_in_the_order_of_keys(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "PAGE", 2)
+    keys = ["jobs/a/1", "jobs/a/2", "jobs/b/x/1", "jobs/b/x/2", "jobs/c"]
+    for number, key in enumerate(keys):
+        store.put_file(key, *write(tmp_path, b"x" * number))
+    store.put_file("other/a", *write(tmp_path, b"x"))
+    pages = list(store.pages("jobs/"))
+    assert [[file.key for file in page] for page in pages] == [keys[:2], keys[2:4], keys[4:]]
+    assert [file.size for page in pages for file in page] == [0, 1, 2, 3, 4]
+    assert all(-5 < file.age_seconds < 120 for page in pages for file in page)
+    assert list(store.keys("jobs/a")) == keys[:2]
+    assert list(store.pages("nothing/")) in ([], [[]])
+
+
+def test_parts_that_died_are_dropped_but_neither_young_ones_nor_those_that_are_wanted(store: ArtifactStore) -> None:
+    wanted, dead = store.begin_parts("up/a"), store.begin_parts("up/a")
+    for parts_id in (wanted, dead):
+        put_part(store, parts_id, 3)
+    assert list(store.drop_leftovers(3600, {wanted})) == []
+    assert list(store.drop_leftovers(-60, {wanted})) == [len(PARTS[2])]
+    assert store.parts("up/a", wanted) == {3: len(PARTS[2])}
+    with pytest.raises(ArtifactMissing):
+        store.parts("up/a", dead)
+
+
+def test_temporary_files_of_writes_that_died_are_dropped_from_a_folder(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    assert list(store.drop_leftovers(0, ())) == []
+    store.put_file("jobs/a/1", *write(tmp_path, b"x"))
+    dead, alive = (tmp_path / "store" / "jobs" / "a" / f".1.{digit * 16}" for digit in "0f")
+    for path in (dead, alive):
+        path.write_bytes(b"half")
+    for path in (dead, tmp_path / "store" / "jobs" / "a" / "1"):
+        os.utime(path, (0, 0))
+    assert list(store.drop_leftovers(3600, ())) == [4]
+    assert (dead.exists(), alive.exists(), store.exists("jobs/a/1")) == (False, True, True)
+
+
+def test_a_sweep_deletes_what_nothing_names_from_every_store(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "YOUNG_SECONDS", -60)
+    context = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
+    context.__dict__["store"] = store
+    Base.metadata.create_all(context.database.engine)
+    lost, others = ["jobs/a/1/x", "jobs/b/2/y"], ["datasets/c", "uploads/d"]
+    for key in (*lost, *others):
+        store.put_file(key, *write(tmp_path, b"1234"))
+    swept = retention.sweep(context)
+    assert (swept.orphans, swept.bytes, list(store.keys(""))) == (2, 8, others)
+    context.database.close()

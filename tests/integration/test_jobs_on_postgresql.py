@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,14 +16,18 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from services import jobs, views
+from services import jobs, retention, views
+from services.artifacts import open_store
+from services.context import Context
 from services.database import Database
 from services.errors import Conflict, StaleAttempt
 from services.ids import new_id
 from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
+from services.leadership import Leadership
 from services.migration import config, migrate
 from services.order import Offer
-from services.tables import Artifact, Base, Dataset, Job
+from services.settings import Settings
+from services.tables import Artifact, Base, Checkpoint, Dataset, Job, LogLine
 from services.tokens import Principal
 from tests.unit.services.test_migrations import check_first_tables, fill_first_tables
 
@@ -181,6 +186,37 @@ def test_two_schedulers_expire_each_lease_once(database: Database) -> None:
     assert sorted(expired) == sorted(submitted)
     with database.read() as session:
         assert set(session.scalars(select(Job.losses))) == {1}
+
+
+def test_of_many_candidates_one_leads_and_after_it_one_other(database: Database) -> None:
+    candidates = [Leadership(database, "scheduler", str(number)) for number in range(THREADS)]
+    for term in (1, 2):
+        terms = at_once([candidate.hold for candidate in candidates])
+        leader = candidates[terms.index(term)]
+        assert [held for held in terms if held is not None] == [term]
+        assert (leader.hold(), leader.present()) == (term, leader.holder)
+        candidates.remove(leader)
+        leader.give_back()
+
+
+def test_two_sweeps_at_once_delete_old_rows_and_no_others(database: Database) -> None:
+    context = Context(Settings.load({"BGPANET_KEEP_FAILED_DAYS": "1e-9", "BGPANET_KEEP_LOGS_DAYS": "1e-9"}))
+    context.__dict__.update(database=database, store=open_store("memory://"))
+    file = {"model.safetensors": StoredFile("jobs/a/1/b", "b", 1)}
+    for number in range(4):
+        jobs.submit(database, new_job())
+        claim = jobs.claim(database, "w", Offer(["any"]), 60)
+        assert claim is not None
+        jobs.renew(database, claim.lease, 60, Batch(logs=[("info", "hello")] * 3))
+        jobs.record_checkpoint(database, claim.lease, 1, 1, file)
+        if number:
+            jobs.fail(database, claim.lease, "internal", "x")
+    time.sleep(0.005)
+    swept = at_once([lambda: retention.sweep(context)] * 3)
+    assert (sum(s.checkpoints for s in swept), sum(s.lines for s in swept)) == (3, 9)
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Checkpoint)) == 1
+        assert session.scalar(select(func.count()).select_from(LogLine)) == 3
 
 
 def test_leases_follow_the_databases_clock(database: Database) -> None:

@@ -1,6 +1,7 @@
 """No accepted job is lost with Redis's content, and a queue that is away delays work but loses none."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import insert
 
 from services import jobs, queue, scheduler, submission, views
 from services.context import Context
+from services.database import Database
 from services.jobs import NewJob
 from services.order import Offer
 from services.settings import Settings
@@ -16,6 +18,7 @@ from services.submission import Request
 from services.tables import Base, Dataset
 from tests.support.cluster import ADMIN
 from tests.support.servers import ValkeyServer
+from tests.unit.services.test_jobs import Clock
 
 
 @pytest.fixture
@@ -99,6 +102,34 @@ def test_a_job_that_is_submitted_while_redis_is_away_waits_until_it_is_back(
         valkey_server.start()
     scheduler.tick(context)
     assert messages(context)["any"] == 1
+
+
+def test_a_retry_wakes_a_worker_when_it_is_due_and_not_before(context: Context, valkey_url: str) -> None:
+    clock = Clock()
+    context.database.close()
+    context.__dict__["database"] = Database(context.settings.database_url, clock)
+    submit(context)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 30)
+    assert claim is not None
+    jobs.fail(context.database, claim.lease, "storage", "x")
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    scheduler.tick(context)
+    assert messages(context)["any"] == 0
+    clock.forward(jobs.RETRY_DELAYS[0])
+    scheduler.tick(context)
+    assert messages(context)["any"] == 1
+
+
+def test_two_schedulers_that_tick_at_once_cause_no_storm(context: Context, valkey_url: str) -> None:
+    for _ in range(5):
+        submit(context)
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    for _ in range(4):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(scheduler.tick, [context, context]))
+    assert 5 <= messages(context)["any"] <= 10
 
 
 def test_two_schedulers_take_an_expired_job_back_once(context: Context) -> None:

@@ -27,6 +27,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_RUNNING_PER_USER": "2",
             "BGPANET_QUEUED_PER_USER": "20",
             "BGPANET_QUEUED": "100",
+            "BGPANET_KEEP_FAILED_DAYS": "2",
+            "BGPANET_KEEP_LOGS_DAYS": "0.5",
         }
     )
     assert settings.retry_seconds == (0.5, 2.0)
