@@ -338,6 +338,13 @@ def submit(
     ] = None,
     name: Annotated[str | None, typer.Option()] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100)] = 0,
+    after: Annotated[list[str] | None, typer.Option(help="id of a job that has to succeed first")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="of each run's work: 90s, 30m, 12h or 2d; it then fails, and a retry goes on")
+    ] = None,
+    on_failure: Annotated[
+        str | None, typer.Option(help="of a fold or cell: finish_rest (the others go on) or fail_fast")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="wait and show progress")] = False,
     as_json: Json = False,
 ) -> None:
@@ -347,10 +354,28 @@ def submit(
     """
     spec = _spec(kind, file, model, settings or [])
     with Client() as client:
-        job = client.submit(kind, dataset=dataset, spec=spec, name=name, priority=priority)
+        job = client.submit(
+            kind,
+            dataset=dataset,
+            spec=spec,
+            name=name,
+            priority=priority,
+            after=after or (),
+            time_limit=None if time_limit is None else _seconds(time_limit),
+            on_failure=on_failure,
+        )
         if follow:
             _follow(job)
         _show(job.values) if as_json else print(job.id)
+
+
+def _seconds(text: str) -> int:
+    """`90s`, `30m`, `12h`, `2d`, or a number of seconds."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
+    number = text[:-1] if unit else text
+    if not (number.isascii() and number.isdigit() and int(number) > 0):
+        _stop(f"--time-limit {text}: must be a whole number with s, m, h or d", USAGE)
+    return int(number) * (unit or 1)
 
 
 def _spec(kind: str, file: Path | None, model: str | None, assignments: list[str]) -> dict[str, Any]:
@@ -419,6 +444,15 @@ def show_job(job_id: JobId, as_json: Json = False) -> None:
             _show(job.values)
             return
         _table([job.values, *children], _JOB_COLUMNS)
+        if (queue := job.values["queue"]) is not None:
+            place = f"number {queue['position']} in the queue" if queue["position"] else "not in the queue yet"
+            starts = queue["starts_in_seconds"]
+            console.print(place + (f", starts in about {starts:.0f} s" if starts is not None else ""))
+            for reason in queue["waits_for"]:
+                console.print(f"waits: {escape(reason)}")
+        for what in ("retry_of", "superseded_by", "cloned_from"):
+            if job.values[what]:
+                console.print(f"{what.replace('_', ' ')}: {job.values[what]}")
         for event in job.events():
             console.print(f"{event['at']}  {event['state']:<10} {escape(event['detail'])}")
         if job.values["error"]:
@@ -475,6 +509,69 @@ def cancel(job_id: JobId, as_json: Json = False) -> None:
     with Client() as client:
         job = client.job(job_id).cancel()
         _show(job.values) if as_json else print(job.state)
+
+
+@app.command()
+@_told
+def pause(job_id: JobId, as_json: Json = False) -> None:
+    """Stop a job for now: at once where it waits, after a checkpoint where it runs. `resume` lets it go on."""
+    with Client() as client:
+        job = client.job(job_id).pause()
+        _show(job.values) if as_json else print(job.state)
+
+
+@app.command()
+@_told
+def resume(job_id: JobId, as_json: Json = False) -> None:
+    """Let a paused job go on."""
+    with Client() as client:
+        job = client.job(job_id).resume()
+        _show(job.values) if as_json else print(job.state)
+
+
+@app.command()
+@_told
+def retry(job_id: JobId, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False) -> None:
+    """Try a job that failed or was cancelled again, as a new job, whose id is printed.
+
+    It goes on from the last checkpoint; a cross-validation or study keeps what has succeeded.
+    """
+    with Client() as client:
+        job = client.job(job_id).retry()
+        if follow:
+            _follow(job)
+        _show(job.values) if as_json else print(job.id)
+
+
+@app.command()
+@_told
+def clone(
+    job_id: JobId,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a field of the spec that changes, e.g. training.seed=1")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option()] = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="wait and show progress")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a job like another one. Example: bgpanet clone ID --set training.learning_rate=3e-4"""
+    changes = {field: value for field, value in (("dataset", dataset), ("name", name)) if value is not None}
+    with Client() as client:
+        job = client.job(job_id)
+        job = job.clone(_spec(job.values["kind"], None, None, settings or []), **changes)
+        if follow:
+            _follow(job)
+        _show(job.values) if as_json else print(job.id)
+
+
+@app.command()
+@_told
+def priority(job_id: JobId, value: Annotated[int, typer.Argument(min=-100, max=100)], as_json: Json = False) -> None:
+    """Give a job another place in the queue: higher comes first."""
+    with Client() as client:
+        job = client.job(job_id).set_priority(value)
+        _show(job.values) if as_json else print(job.values["priority"])
 
 
 @app.command()

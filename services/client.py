@@ -5,7 +5,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -97,6 +97,32 @@ class JobHandle:
         self.values = self.client.post(f"jobs/{_part(self.id)}/cancel")
         return self
 
+    def pause(self) -> "JobHandle":
+        """Asks it to stop: at once where it waits, else after it has written a checkpoint."""
+        self.values = self.client.post(f"jobs/{_part(self.id)}/pause")
+        return self
+
+    def resume(self) -> "JobHandle":
+        """Lets a paused job go on."""
+        self.values = self.client.post(f"jobs/{_part(self.id)}/resume")
+        return self
+
+    def set_priority(self, priority: int) -> "JobHandle":
+        """Gives it and its children another place in the queue."""
+        self.values = self.client.patch(f"jobs/{_part(self.id)}", {"priority": priority})
+        return self
+
+    def retry(self) -> "JobHandle":
+        """The job that tries this one again, from its last checkpoint and with its finished children."""
+        return JobHandle(self.client, self.client.post(f"jobs/{_part(self.id)}/retry"))
+
+    def clone(self, spec: Mapping[str, Any] | None = None, **changes: Any) -> "JobHandle":
+        """A new job like this one but for some changes: fields of its spec, and name, dataset, priority, time_limit,
+        on_failure."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        body = {**changes, "spec": dict(spec or {})}
+        return JobHandle(self.client, self.client.post(f"jobs/{_part(self.id)}/clone", body, key))
+
     def metrics(self, *names: str) -> dict[str, list[dict[str, Any]]]:
         """Every figure by name: points with `step`, `epoch`, `value`."""
         items = self.client.get(f"jobs/{_part(self.id)}/metrics", {"name": list(names)})["items"]
@@ -166,12 +192,19 @@ class Client:
         spec: Mapping[str, Any] | None = None,
         name: str | None = None,
         priority: int = 0,
+        after: Sequence[str] = (),
+        time_limit: int | None = None,
+        on_failure: str | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
-        """Queues a job. It is queued once, even where the answer is lost and the request repeated."""
+        """Queues a job. It is queued once, even where the answer is lost and the request repeated.
+
+        after: ids of jobs that have to succeed first; time_limit: seconds of work; on_failure: `finish_rest` or
+        `fail_fast`, what becomes of the other folds when one fails.
+        """
         body: dict[str, Any] = {"kind": kind, "dataset": dataset, "spec": dict(spec or {}), "priority": priority}
-        if name is not None:
-            body["name"] = name
+        options = {"name": name, "time_limit": time_limit, "on_failure": on_failure, "after": list(after) or None}
+        body |= {field: value for field, value in options.items() if value is not None}
         key = idempotency_key or str(uuid.uuid4())
         return JobHandle(self, self.post("jobs", body, {"Idempotency-Key": key}))
 
@@ -333,6 +366,10 @@ class Client:
     ) -> dict[str, Any]:
         """POST a JSON body. Raises ApiError."""
         return self._send("POST", path, json=body, headers=headers)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PATCH with a JSON body. Raises ApiError."""
+        return self._send("PATCH", path, json=body)
 
     def delete(self, path: str) -> None:
         """DELETE `path`. Raises ApiError."""

@@ -18,7 +18,7 @@ from services.context import Context
 from services.database import Database
 from services.errors import Conflict, NotFound
 from services.ids import new_id
-from services.jobs import NewJob
+from services.jobs import Limits, NewJob
 from services.tables import TERMINAL, Artifact, Dataset, Job
 from services.tokens import Principal
 
@@ -62,8 +62,10 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         idempotency_key=asked.idempotency_key,
         registers=asked.name,
         priority=PRIORITY,
+        max_attempts=context.settings.max_attempts,
     )
-    job_id, created = jobs.submit(context.database, new)
+    limits = Limits(context.settings.queued_per_user, context.settings.queued)
+    job_id, created = jobs.submit(context.database, new, limits)
     if created:
         if asked.upload is not None:
             uploads.used(context.database, asked.upload, new.dataset_id)

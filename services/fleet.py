@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert, select, update
 from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Database, now_ms
 from services.jobs import changed
+from services.order import Offer
 from services.tables import Worker
 
 LOST_MS = 60_000  # of silence, after which a slot counts as lost
@@ -68,6 +69,11 @@ def beat(database: Database, member: Member, job_id: str | None, figures: Mappin
                     **present,
                 )
             )
+
+
+def offer(row: Worker) -> Offer:
+    """What a slot has to give, as it told it last."""
+    return Offer(row.resource_classes, Weights(**row.weights).obtainable)
 
 
 def live(database: Database, resource_class: str) -> list[Worker]:

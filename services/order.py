@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
 from bgpanet.catalogue import IMAGENET_FILES
@@ -47,14 +47,18 @@ def waiting(offer: Offer, most_running: int | None = None) -> Select[str]:
 
     most_running: jobs of users of whom so many run already have to wait; None: no such limit.
     """
+    query = in_order(servable(offer)).where(Job.not_before <= now_ms())
+    return query if most_running is None else query.where(_running_of_owner() < most_running)
+
+
+def in_order(which: ColumnElement[bool]) -> Select[str]:
+    """The ids of those jobs that want a worker, the best first."""
+    waiting_jobs = select(Job.id).where(Job.wants_worker, which)
+    return waiting_jobs.order_by(Job.priority.desc(), _running_of_owner(), Job.created_at, Job.id)
+
+
+def _running_of_owner() -> ScalarSelect[int]:
+    """How many jobs of a job's owner workers have."""
     other = aliased(Job)
-    running_of_owner = (
-        select(func.count())
-        .select_from(other)
-        .where(other.created_by == Job.created_by, other.state == "running", other.worker.is_not(None))
-        .scalar_subquery()
-    )
-    query = select(Job.id).where(Job.wants_worker, Job.not_before <= now_ms(), servable(offer))
-    if most_running is not None:
-        query = query.where(running_of_owner < most_running)
-    return query.order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
+    running = and_(other.created_by == Job.created_by, other.state == "running", other.worker.is_not(None))
+    return select(func.count()).select_from(other).where(running).scalar_subquery()

@@ -23,7 +23,7 @@ from services import fleet, jobs, queue, views
 from services.context import Context
 from services.errors import NotFound
 from services.fleet import Weights
-from services.jobs import NewJob
+from services.jobs import Limits, NewJob
 from services.tables import Dataset
 from services.tokens import Principal
 
@@ -37,7 +37,16 @@ class Request:
     spec: Mapping[str, Any]
     name: str | None = None
     priority: int = 0
+    after: Sequence[str] = ()
+    time_limit: int | None = None
+    on_failure: str = "finish_rest"
+    cloned_from: str | None = None
     idempotency_key: str | None = None
+
+
+def limits(context: Context) -> Limits:
+    """How many jobs may wait."""
+    return Limits(context.settings.queued_per_user, context.settings.queued)
 
 
 def submit(context: Context, principal: Principal, request: Request) -> tuple[dict[str, Any], bool]:
@@ -46,9 +55,10 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
     Raises:
         InvalidInput: with every problem of the request.
         Conflict: the idempotency key was used for another request.
+        Busy: as many jobs wait as may.
     """
     new = _checked(context, principal, request)
-    job_id, created = jobs.submit(context.database, new)
+    job_id, created = jobs.submit(context.database, new, limits(context))
     if created:
         queue.publish(context.celery, new.resource_class, messages=max(1, len(new.children)))
     return views.get_job(context.database, principal, job_id), created
@@ -69,6 +79,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     if dataset is not None and dataset.state not in ("ready", "registering"):
         why = dataset.error or "name another"
         problems.append(Problem("dataset", f"{request.dataset!r} was {dataset.state}: {why}"))
+    problems.extend(_after_problems(context, principal, request.after))
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
@@ -76,14 +87,29 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             what = "must be 1: a worker gives a job one GPU; `python -m bgpanet` on a machine takes several"
             problems.append(Problem("spec.resources.gpus", what))
         if isinstance(spec, AppliedSpec):
-            problems.extend(_model_problems(context, principal, spec, dataset))
+            problems.extend(_model_problems(context, principal, spec, dataset, request.after))
         elif isinstance(spec, RegisterSpec):
             problems.append(Problem("kind", "data sets are registered by POST /datasets"))
         elif dataset is not None:
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return _new_job(request, spec, dataset, principal)
+    return replace(_new_job(request, spec, dataset, principal), max_attempts=context.settings.max_attempts)
+
+
+def _after_problems(context: Context, principal: Principal, after: Sequence[str]) -> list[Problem]:
+    problems = []
+    for number, job_id in enumerate(after):
+        where = f"after.{number}"
+        try:
+            job = views.get_job(context.database, principal, job_id)
+        except NotFound as error:
+            problems.append(Problem(where, str(error)))
+            continue
+        if job["state"] in ("failed", "cancelled"):
+            instead = job["superseded_by"] or "the job that tries it again"
+            problems.append(Problem(where, f"job {job_id} is {job['state']}; retry it, and follow {instead}"))
+    return problems
 
 
 def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal) -> NewJob:
@@ -96,6 +122,10 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
         created_by=principal.user,
         priority=request.priority,
         resource_class=spec.resources.device,
+        after=tuple(request.after),
+        time_limit=request.time_limit,
+        on_failure=request.on_failure,
+        cloned_from=request.cloned_from,
         idempotency_key=request.idempotency_key,
     )
     if isinstance(spec, TrainSpec):
@@ -115,7 +145,7 @@ def _trainings(spec: JobSpec) -> list[tuple[str, TrainSpec]]:
 def _child(parent: NewJob, name: str, spec: TrainSpec) -> NewJob:
     name = f"{parent.name[: 198 - len(name)]}, {name}"
     values = spec.model_dump(mode="json")
-    return replace(parent, kind="train", name=name, spec=values, weights=_weights(spec), idempotency_key=None)
+    return replace(parent, kind="train", name=name, spec=values, weights=_weights(spec), idempotency_key=None, after=())
 
 
 def _weights(spec: LearningSpec) -> str | None:
@@ -167,7 +197,7 @@ def _weights_problems(context: Context, specs: Sequence[LearningSpec]) -> list[P
 
 
 def _model_problems(
-    context: Context, principal: Principal, spec: AppliedSpec, dataset: Dataset | None
+    context: Context, principal: Principal, spec: AppliedSpec, dataset: Dataset | None, after: Sequence[str]
 ) -> list[Problem]:
     try:
         job = views.get_job(context.database, principal, spec.model)
@@ -176,9 +206,11 @@ def _model_problems(
     if job["kind"] != "train":
         return [Problem("spec.model", f"job {spec.model} is a {job['kind']}; name a training, or a fold of this one")]
     if job["state"] != "succeeded":
-        return [
-            Problem("spec.model", f"job {spec.model} is {job['state']}; only a training that succeeded has a model")
-        ]
+        if spec.model in after:
+            return []  # it will have succeeded by then
+        so = "" if job["state"] in ("failed", "cancelled") else "; name it in `after`, too, to wait for it"
+        told = f"job {spec.model} is {job['state']}; only a training that succeeded has a model{so}"
+        return [Problem("spec.model", told)]
     if isinstance(spec, EvaluateSpec) and dataset is not None and dataset.state == "ready":
         return _evaluation_problems(job, dataset, spec.part)
     return []

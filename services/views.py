@@ -19,7 +19,9 @@ from services.tables import (
     Attempt,
     Checkpoint,
     Dataset,
+    Dependency,
     Job,
+    JobLabel,
     LogLine,
     Metric,
     Transition,
@@ -101,7 +103,15 @@ def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, 
         row = session.execute(_JOBS.where(_visible(principal), Job.id == job_id)).first()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        return _render(session, [row])[0]
+        after = select(Dependency.needs).where(Dependency.job_id == job_id).order_by(Dependency.needs)
+        labels = select(JobLabel.label).where(JobLabel.job_id == job_id).order_by(JobLabel.label)
+        retry_of = select(Job.id).where(Job.superseded_by == job_id)
+        return {
+            **_render(session, [row])[0],
+            "after": list(session.scalars(after)),
+            "labels": list(session.scalars(labels)),
+            "retry_of": session.scalar(retry_of),
+        }
 
 
 def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:

@@ -4,9 +4,19 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, url_for
 
-from services import jobs, submission, views
+from services import steering, submission, views
 from services.api.access import context, reader, writer
-from services.api.parsing import JobBody, JobsQuery, LogsQuery, MetricsQuery, idempotency_key, parse_body, parse_query
+from services.api.parsing import (
+    CloneBody,
+    JobBody,
+    JobPatch,
+    JobsQuery,
+    LogsQuery,
+    MetricsQuery,
+    idempotency_key,
+    parse_body,
+    parse_query,
+)
 from services.downloads import artifact_response
 from services.views import JobFilter
 
@@ -21,7 +31,10 @@ def _items(items: list[dict[str, Any]], next_cursor: str | None = None) -> Respo
 def post_job() -> tuple[Response, int, dict[str, str]]:
     principal, body = writer(), parse_body(JobBody)
     request = submission.Request(**body.model_dump(), idempotency_key=idempotency_key())
-    job, created = submission.submit(context(), principal, request)
+    return _made(*submission.submit(context(), principal, request))
+
+
+def _made(job: dict[str, Any], created: bool) -> tuple[Response, int, dict[str, str]]:
     return jsonify(job), 201 if created else 200, {"Location": url_for("api.jobs.get_job", job_id=job["id"])}
 
 
@@ -35,14 +48,38 @@ def get_jobs() -> Response:
 
 @routes.get("/<job_id>")
 def get_job(job_id: str) -> Response:
-    return jsonify(views.get_job(context().database, reader(), job_id))
+    return jsonify(steering.show(context(), reader(), job_id))
+
+
+@routes.patch("/<job_id>")
+def patch_job(job_id: str) -> Response:
+    return jsonify(steering.set_priority(context(), writer(), job_id, parse_body(JobPatch).priority))
 
 
 @routes.post("/<job_id>/cancel")
 def post_cancel(job_id: str) -> Response:
-    views.get_job(context().database, writer(), job_id)
-    jobs.cancel(context().database, job_id)
-    return jsonify(views.get_job(context().database, reader(), job_id))
+    return jsonify(steering.cancel(context(), writer(), job_id))
+
+
+@routes.post("/<job_id>/pause")
+def post_pause(job_id: str) -> Response:
+    return jsonify(steering.pause(context(), writer(), job_id))
+
+
+@routes.post("/<job_id>/resume")
+def post_resume(job_id: str) -> Response:
+    return jsonify(steering.resume(context(), writer(), job_id))
+
+
+@routes.post("/<job_id>/retry")
+def post_retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
+    return _made(*steering.retry(context(), writer(), job_id))
+
+
+@routes.post("/<job_id>/clone")
+def post_clone(job_id: str) -> tuple[Response, int, dict[str, str]]:
+    principal, changes = writer(), parse_body(CloneBody).model_dump(exclude_unset=True)
+    return _made(*steering.clone(context(), principal, job_id, changes, idempotency_key()))
 
 
 @routes.get("/<job_id>/metrics")

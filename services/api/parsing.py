@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import re
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -30,6 +30,35 @@ class JobBody(Body):
     name: str | None = Field(None, min_length=1, max_length=200)
     priority: int = Field(0, ge=-100, le=100)
     spec: dict[str, Any] = Field(default_factory=dict)
+    after: list[str] = Field(default_factory=list, max_length=100, description="ids of jobs that have to succeed first")
+    time_limit: int | None = Field(None, ge=1, lt=2**31, description="seconds of work of each run; null: none")
+    on_failure: Literal["finish_rest", "fail_fast"] = Field(
+        "finish_rest", description="of a child: the others go on, or are cancelled"
+    )
+
+
+class CloneBody(Body):
+    """What a clone does otherwise; what is left out stays. `spec` holds the fields that change."""
+
+    dataset: str | None = Field(None, min_length=1, max_length=200)
+    name: str | None = Field(None, min_length=1, max_length=200)
+    priority: int | None = Field(None, ge=-100, le=100)
+    spec: dict[str, Any] = Field(default_factory=dict)
+    time_limit: int | None = Field(None, ge=1, lt=2**31)
+    on_failure: Literal["finish_rest", "fail_fast"] | None = None
+
+    @model_validator(mode="after")
+    def _no_nulls(self) -> Self:
+        never_null = self.model_fields_set - {"time_limit"}
+        if nulls := sorted(name for name in never_null if getattr(self, name) is None):
+            raise ValueError(f"{', '.join(nulls)}: leave out what is to stay as it is")
+        return self
+
+
+class JobPatch(Body):
+    """What can be changed of a job that has not ended."""
+
+    priority: int = Field(ge=-100, le=100)
 
 
 class SourceBody(Body):

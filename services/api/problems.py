@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from bgpanet.errors import InvalidInput, Problem
-from services.errors import Conflict, Damaged, NotFound, ServiceError, StorageError
+from services.errors import Busy, Conflict, Damaged, NotFound, ServiceError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ def handle_errors(target: Blueprint | Flask) -> None:
     def conflict(error: Conflict) -> Response:
         return problem(409, "Conflict", str(error))
 
+    def busy(error: Busy) -> Response:
+        response = problem(429, "Too much waits", str(error))
+        response.headers["Retry-After"] = "30"
+        return response
+
     def damaged(error: Damaged) -> Response:
         return problem(422, "What arrived is not what was announced", str(error))
 
@@ -62,6 +67,7 @@ def handle_errors(target: Blueprint | Flask) -> None:
     target.register_error_handler(InvalidInput, invalid)
     target.register_error_handler(NotFound, missing)
     target.register_error_handler(Conflict, conflict)
+    target.register_error_handler(Busy, busy)
     target.register_error_handler(Damaged, damaged)
     target.register_error_handler(StorageError, storage)
     target.register_error_handler(HTTPException, http)

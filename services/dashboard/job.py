@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import jobs, views
+from services import steering, views
 from services.dashboard.access import context, reader, writer
 from services.dashboard.assets import plotly_address
 from services.dashboard.charts import Chart, fold_charts, training_charts
@@ -22,12 +22,13 @@ LOG_LINES = 500  # of one answer
 @routes.get("")
 def page(job_id: str) -> str:
     database, principal = context().database, reader()
-    job = views.get_job(database, principal, job_id)
+    job = steering.show(context(), principal, job_id)
     children = views.list_children(database, principal, job_id)
     return render_template(
         template("job"),
         job=job,
         has_ended=job["state"] in TERMINAL,
+        actions=_actions(job),
         parent=views.get_job(database, principal, job["parent"]) if job["parent"] else None,
         folds=[{**child, "figure": main_figure(child["summary"])} for child in children],
         results=results(job["summary"]),
@@ -55,11 +56,40 @@ def logs(job_id: str) -> str:
 
 @routes.post("/cancel")
 def cancel(job_id: str) -> BaseResponse:
-    views.get_job(context().database, writer(), job_id)
-    state = jobs.cancel(context().database, job_id)
-    if state not in TERMINAL:
-        flash("Asked to cancel: the run ends at its next step.")
-    return redirect(url_for("dashboard.job.page", job_id=job_id), code=303)
+    job = steering.cancel(context(), writer(), job_id)
+    return _back(job, "" if job["state"] in TERMINAL else "Asked to cancel: the run ends at its next step.")
+
+
+@routes.post("/pause")
+def pause(job_id: str) -> BaseResponse:
+    job = steering.pause(context(), writer(), job_id)
+    return _back(job, "" if job["state"] == "paused" else "Asked to pause: the run stops after its next checkpoint.")
+
+
+@routes.post("/resume")
+def resume(job_id: str) -> BaseResponse:
+    return _back(steering.resume(context(), writer(), job_id))
+
+
+@routes.post("/retry")
+def retry(job_id: str) -> BaseResponse:
+    job, _ = steering.retry(context(), writer(), job_id)
+    return _back(job, "This job tries it again.")
+
+
+def _actions(job: dict[str, Any]) -> list[str]:
+    """What can be done with a job as it is."""
+    if job["state"] in ("failed", "cancelled"):
+        return ["retry"] if job["kind"] != "register" and job["superseded_by"] is None else []
+    return {"queued": ["pause", "cancel"], "running": ["pause", "cancel"], "paused": ["resume", "cancel"]}.get(
+        job["state"], []
+    )
+
+
+def _back(job: dict[str, Any], said: str = "") -> BaseResponse:
+    if said:
+        flash(said)
+    return redirect(url_for("dashboard.job.page", job_id=job["id"]), code=303)
 
 
 @routes.get("/artifacts/<name>")

@@ -482,6 +482,143 @@ def test_cancelling_every_child_cancels_the_parent(database: Database) -> None:
     assert state(database, parent)[0] == "cancelled"
 
 
+# ── Pausing, trying again, following ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_running_job_is_paused_when_its_worker_gives_it_back_and_goes_on_after(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    assert jobs.pause(database, job_id) == "running"
+    assert jobs.renew(database, lease, LEASE) == jobs.Orders(cancel=False, pause=True)
+    jobs.release(database, lease, "paused on request")
+    assert state(database, job_id)[0] == "paused"
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
+    assert jobs.resume(database, job_id) == "queued"
+    assert claim(database).lease == Lease(job_id, 2)
+    assert [a["outcome"] for a in views.list_attempts(database, ADMIN, job_id)] == ["paused", None]
+
+
+def test_a_pause_that_is_taken_back_in_time_only_costs_the_attempt(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.pause(database, job_id)
+    jobs.resume(database, job_id)
+    jobs.release(database, lease, "paused on request")
+    assert state(database, job_id)[0] == "queued"
+    assert claim(database).lease.job_id == job_id
+
+
+def test_a_paused_parent_pools_nothing_before_it_is_resumed(database: Database) -> None:
+    parent = parent_of(database, 2)
+    leases = [claim(database).lease for _ in range(2)]
+    assert jobs.pause(database, parent) == "paused"
+    for lease in leases:
+        jobs.finish(database, lease, {}, [])  # it was done before it heard of the pause
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
+    assert jobs.resume(database, parent) == "running"
+    assert claim(database).lease.job_id == parent
+
+
+def test_one_fold_that_failed_is_tried_again_alone_while_the_others_work(database: Database) -> None:
+    parent = parent_of(database, 2)
+    first, second = claim(database).lease, claim(database).lease
+    jobs.fail(database, first, "non_finite_loss", "NaN")
+    again = jobs.retry(database, first.job_id)
+    jobs.finish(database, second, {}, [])
+    assert state(database, parent)[0] == "running"
+    jobs.finish(database, claim(database).lease, {}, [])
+    pooling = claim(database)
+    assert pooling.lease.job_id == parent
+    assert pooling.children == (again, second.job_id)
+
+
+def test_a_cross_validation_that_is_tried_again_keeps_the_folds_that_succeeded(database: Database) -> None:
+    parent = parent_of(database, 3)
+    leases = [claim(database).lease for _ in range(3)]
+    jobs.finish(database, leases[0], {}, [])
+    jobs.finish(database, leases[2], {}, [])
+    jobs.fail(database, leases[1], "stalled", "silent")
+    assert state(database, parent) == ("failed", "stalled")
+    with pytest.raises(Conflict, match=parent):
+        jobs.retry(database, leases[1].job_id)
+    again = jobs.retry(database, parent)
+    third_try = claim(database).lease
+    assert third_try.job_id not in {lease.job_id for lease in leases}
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
+    jobs.finish(database, third_try, {}, [])
+    pooling = claim(database)
+    assert pooling.lease.job_id == again
+    assert pooling.children == (leases[0].job_id, third_try.job_id, leases[2].job_id)
+    assert state(database, parent) == ("failed", "stalled")
+
+
+def test_where_one_failure_is_enough_the_other_folds_are_not_run_to_their_end(database: Database) -> None:
+    children = [new_job(name=f"fold {n}") for n in range(3)]
+    parent = submit(database, kind="cross_validate", children=children, on_failure="fail_fast")
+    first, second = claim(database).lease, claim(database).lease
+    jobs.fail(database, first, "non_finite_loss", "NaN")
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
+    assert jobs.renew(database, second, LEASE).cancel is True
+    jobs.confirm_cancel(database, second)
+    assert state(database, parent) == ("failed", "non_finite_loss")
+
+
+def test_a_chain_of_jobs_runs_in_its_order_and_ends_with_the_first_that_fails(database: Database) -> None:
+    first = submit(database)
+    second = submit(database, after=[first])
+    third = submit(database, after=[second])
+    jobs.finish(database, claim(database).lease, {}, [])
+    lease = claim(database).lease
+    assert lease.job_id == second
+    jobs.fail(database, lease, "internal", "broken")
+    assert state(database, third)[0] == "cancelled"
+    assert second in views.get_job(database, ADMIN, third)["error"]
+    with pytest.raises(Conflict, match="retry"):
+        submit(database, after=[second])
+
+
+def test_a_time_limit_counts_the_work_of_all_attempts(database: Database, clock: Clock) -> None:
+    submit(database, time_limit=100)
+    first = claim(database)
+    assert first.seconds_left == 100
+    clock.forward(30)
+    jobs.release(database, first.lease, "leaving")
+    clock.forward(500)
+    assert claim(database).seconds_left == 70
+
+
+def test_a_job_goes_only_to_a_worker_that_has_its_labels_and_memory(database: Database) -> None:
+    job_id = submit(database, labels=["gpu=h100", "fast"], memory_gb=40.0)
+    fast = frozenset({"fast"})
+    for offer in (
+        Offer(["any"]),
+        Offer(["any"], labels=fast, memory_gb=80.0),
+        Offer(["any"], labels=fast | {"gpu=h100"}, memory_gb=24.0),
+        Offer(["any"], labels=fast | {"gpu=h100"}, memory_gb=0.0),
+    ):
+        assert jobs.claim(database, "w", offer, LEASE) is None
+    offer = Offer(["any"], labels=fast | {"gpu=h100", "more"}, memory_gb=40.0)
+    claimed = jobs.claim(database, "w", offer, LEASE)
+    assert claimed is not None
+    assert claimed.lease.job_id == job_id
+
+
+def test_a_job_that_gets_on_is_never_given_up(database: Database, clock: Clock) -> None:
+    job_id = submit(database)
+    for step in range(1, 8):
+        lease = claim(database).lease
+        jobs.record_checkpoint(database, lease, step, 1, {"m": StoredFile(f"k{step}", "0" * 64, 1)})
+        jobs.fail(database, lease, "worker_lost", "killed")
+        clock.forward(60)
+    assert state(database, job_id)[0] == "queued"
+    for _ in range(jobs.MAX_ATTEMPTS - 1):  # the first one was the last of those above
+        lease = claim(database).lease
+        jobs.record_checkpoint(database, lease, 7, 1, {"m": StoredFile("k7", "0" * 64, 1)})  # no further than before
+        jobs.fail(database, lease, "worker_lost", "killed")
+        clock.forward(60)
+    assert state(database, job_id) == ("failed", "worker_lost")
+
+
 # ── The record ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

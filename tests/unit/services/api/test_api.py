@@ -124,7 +124,8 @@ ROUTES = [
     ("POST", "jobs"),
     *[("GET", f"jobs/x{part}") for part in ("", "/metrics", "/logs", "/events", "/attempts", "/artifacts")],
     *[("GET", f"jobs/x{part}") for part in ("/children", "/checkpoints", "/artifacts/a")],
-    ("POST", "jobs/x/cancel"),
+    *[("POST", f"jobs/x/{action}") for action in ("cancel", "pause", "resume", "retry", "clone")],
+    ("PATCH", "jobs/x"),
 ]
 
 

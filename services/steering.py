@@ -1,0 +1,95 @@
+"""What people do with a job that is there: cancel, pause, resume, move, try again, clone. API and dashboard call it.
+
+Whatever is not yours does not exist here either: every function raises NotFound for it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services import forecast, jobs, queue, submission, views
+from services.context import Context
+from services.errors import Conflict
+from services.submission import Request
+from services.tokens import Principal
+
+
+def show(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
+    """The job as people see it, and while it waits, `queue`: its place, when it may start, and what it waits for."""
+    job = views.get_job(context.database, principal, job_id)
+    return {**job, "queue": forecast.look_ahead(context.database, job_id, context.settings.running_per_user)}
+
+
+def cancel(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
+    """See `jobs.cancel`."""
+    views.get_job(context.database, principal, job_id)
+    jobs.cancel(context.database, job_id)
+    return show(context, principal, job_id)
+
+
+def pause(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
+    """See `jobs.pause`. Raises Conflict."""
+    views.get_job(context.database, principal, job_id)
+    jobs.pause(context.database, job_id)
+    return show(context, principal, job_id)
+
+
+def resume(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
+    """See `jobs.resume`. Raises Conflict."""
+    views.get_job(context.database, principal, job_id)
+    jobs.resume(context.database, job_id)
+    return _woken(context, principal, job_id)
+
+
+def set_priority(context: Context, principal: Principal, job_id: str, priority: int) -> dict[str, Any]:
+    """See `jobs.set_priority`. Raises Conflict."""
+    views.get_job(context.database, principal, job_id)
+    jobs.set_priority(context.database, job_id, priority)
+    return show(context, principal, job_id)
+
+
+def retry(context: Context, principal: Principal, job_id: str) -> tuple[dict[str, Any], bool]:
+    """See `jobs.retry`. Returns the job that tries it again, and whether it is new. Raises Conflict or Busy."""
+    was_tried = views.get_job(context.database, principal, job_id)["superseded_by"] is not None
+    again = jobs.retry(context.database, job_id, submission.limits(context))
+    return _woken(context, principal, again), not was_tried
+
+
+def clone(
+    context: Context, principal: Principal, job_id: str, changes: Mapping[str, Any], idempotency_key: str | None = None
+) -> tuple[dict[str, Any], bool]:
+    """Submits a job like another one, but for some changes: fields of a request, and of its spec field by field.
+
+    Returns the new job, and whether it is new (see `idempotency_key`).
+
+    Raises:
+        InvalidInput: with every problem, as for any submission.
+        Conflict: it registers a data set.
+        Busy: as many jobs wait as may.
+    """
+    job = views.get_job(context.database, principal, job_id)
+    if job["kind"] == "register":
+        raise Conflict("a registration can't be cloned; register the data set under another name")
+    values = {name: job[name] for name in ("kind", "name", "priority", "time_limit")}
+    values |= {"dataset": job["dataset_id"], "on_failure": job["on_failure"] or "finish_rest"}
+    values |= {name: value for name, value in changes.items() if name != "spec"}
+    spec = _merged(job["spec"], changes.get("spec") or {})
+    request = Request(**values, spec=spec, cloned_from=job_id, idempotency_key=idempotency_key)
+    return submission.submit(context, principal, request)
+
+
+def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        # A model or a loss is replaced as a whole: the options of one mean nothing to another.
+        is_group = isinstance(inner, dict) and isinstance(value, dict) and name not in ("model", "loss")
+        merged[name] = _merged(inner, value) if is_group and isinstance(inner, dict) else value
+    return merged
+
+
+def _woken(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
+    """The job as shown, workers having been told that there is work."""
+    job = show(context, principal, job_id)
+    leaves = sum((job["children"] or {"queued": 1}).get(state, 0) for state in ("queued",))
+    queue.publish(context.celery, job["spec"].get("resources", {}).get("device", "any"), messages=max(1, leaves))
+    return job

@@ -1,0 +1,125 @@
+"""Pause, resume, retry, clone, priorities, dependencies and limits over HTTP."""
+
+from dataclasses import replace
+
+import pytest
+
+from services import jobs
+from services.jobs import StoredFile
+from services.order import Offer
+from tests.unit.services.api.test_api import Api, finished_job
+from tests.unit.services.api.test_api import api as api  # a fixture
+
+
+def claim(api: Api) -> jobs.Claim:
+    claimed = jobs.claim(api.context.database, "w", Offer(["any"]), 30)
+    assert claimed is not None
+    return claimed
+
+
+def test_a_waiting_job_is_paused_and_resumed(api: Api) -> None:
+    job_id = api.submit("ada").json["id"]
+    paused = api.call("POST", f"jobs/{job_id}/pause", "ada")
+    assert (paused.status_code, paused.json["state"]) == (200, "paused")
+    assert paused.json["queue"]["waits_for"][0] == "it is paused"
+    assert jobs.claim(api.context.database, "w", Offer(["any"]), 30) is None
+    resumed = api.call("POST", f"jobs/{job_id}/resume", "ada")
+    assert (resumed.json["state"], resumed.json["queue"]["position"]) == ("queued", 1)
+    assert claim(api).lease.job_id == job_id
+
+
+def test_what_has_ended_can_be_neither_paused_nor_moved(api: Api) -> None:
+    job_id = finished_job(api, "ada")
+    for method, path, body in (
+        ("POST", "/pause", None),
+        ("POST", "/resume", None),
+        ("POST", "/retry", None),
+        ("PATCH", "", {"priority": 3}),
+    ):
+        answer = api.call(method, f"jobs/{job_id}{path}", "ada", json=body)
+        assert answer.status_code == 409, path
+        assert "succeeded" in answer.json["detail"]
+
+
+def test_a_failed_job_is_tried_again_as_a_new_one_from_its_checkpoint(api: Api) -> None:
+    job_id = api.submit("ada").json["id"]
+    lease = claim(api).lease
+    jobs.record_checkpoint(api.context.database, lease, 7, 1, {"m": StoredFile("k", "0" * 64, 1)})
+    jobs.fail(api.context.database, lease, "stalled", "silent")
+    again = api.call("POST", f"jobs/{job_id}/retry", "ada")
+    assert again.status_code == 201
+    assert again.headers["Location"] == f"/api/v1/jobs/{again.json['id']}"
+    assert again.json["retry_of"] == job_id
+    assert api.call("GET", f"jobs/{job_id}", "ada").json["superseded_by"] == again.json["id"]
+    twice = api.call("POST", f"jobs/{job_id}/retry", "ada")
+    assert (twice.status_code, twice.json["id"]) == (200, again.json["id"])
+    claimed = claim(api)
+    assert claimed.lease.job_id == again.json["id"]
+    assert claimed.checkpoint is not None
+
+
+def test_a_clone_is_the_same_request_but_for_what_was_changed(api: Api) -> None:
+    first = api.submit("ada", priority=4, time_limit=600).json
+    changes = {"spec": {"training": {"seed": 5}}, "name": "other seed"}
+    clone = api.call("POST", f"jobs/{first['id']}/clone", "ada", json=changes)
+    assert clone.status_code == 201
+    assert clone.json["cloned_from"] == first["id"]
+    assert (clone.json["priority"], clone.json["time_limit"], clone.json["name"]) == (4, 600, "other seed")
+    wanted = {**first["spec"], "training": {**first["spec"]["training"], "seed": 5}}
+    assert clone.json["spec"] == wanted
+
+
+def test_a_clone_is_checked_like_any_request(api: Api) -> None:
+    first = api.submit("ada").json
+    answer = api.call("POST", f"jobs/{first['id']}/clone", "ada", json={"spec": {"training": {"epochs": 0}}})
+    assert answer.status_code == 422
+    assert answer.json["errors"][0]["field"] == "spec.training.epochs"
+    answer = api.call("POST", f"jobs/{first['id']}/clone", "ada", json={"name": None})
+    assert answer.status_code == 422
+
+
+def test_priorities_change_the_order(api: Api) -> None:
+    api.submit("ada")
+    second = api.submit("ada").json["id"]
+    assert api.call("GET", f"jobs/{second}", "ada").json["queue"]["position"] == 2
+    moved = api.call("PATCH", f"jobs/{second}", "ada", json={"priority": 5})
+    assert (moved.json["priority"], moved.json["queue"]["position"]) == (5, 1)
+    assert api.call("PATCH", f"jobs/{second}", "ada", json={"priority": 1000}).status_code == 422
+    assert claim(api).lease.job_id == second
+
+
+def test_a_prediction_follows_the_training_whose_model_it_applies(api: Api) -> None:
+    training = api.submit("ada").json["id"]
+    body = {"kind": "predict", "dataset": "lesions", "spec": {"model": training}}
+    refused = api.call("POST", "jobs", "ada", json=body)
+    assert refused.status_code == 422
+    assert "`after`" in refused.json["errors"][0]["detail"]
+    made = api.call("POST", "jobs", "ada", json={**body, "after": [training]})
+    assert made.status_code == 201
+    assert made.json["after"] == [training]
+    found = api.call("GET", f"jobs/{made.json['id']}", "ada").json["queue"]
+    assert found["position"] is None
+    assert found["waits_for"][0].startswith(f"job {training}")
+    jobs.cancel(api.context.database, training)
+    ended = api.call("GET", f"jobs/{made.json['id']}", "ada").json
+    assert (ended["state"], ended["error"]) == ("cancelled", f"job {training}, which it was to follow, is cancelled")
+
+
+def test_what_cannot_be_followed_is_told_at_its_place(api: Api) -> None:
+    cancelled = api.submit("ada").json["id"]
+    jobs.cancel(api.context.database, cancelled)
+    others = api.submit("bob").json["id"]
+    answer = api.submit("ada", after=[cancelled, others, "nope"])
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json["errors"]] == ["after.0", "after.1", "after.2"]
+
+
+def test_more_than_may_wait_is_refused_and_said_when_to_come_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(api.context.__dict__, "settings", replace(api.context.settings, queued_per_user=2))
+    for _ in range(2):
+        assert api.submit("ada").status_code == 201
+    answer = api.submit("ada")
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "2 jobs of ada wait" in answer.json["detail"]
+    assert api.submit("bob").status_code == 201

@@ -1,0 +1,113 @@
+"""Places in the queue and estimates, against answers worked out by hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from services import fleet, jobs
+from services.database import Database
+from services.fleet import Member, Weights
+from services.forecast import look_ahead
+from services.jobs import Batch
+from services.order import Offer
+from services.tables import Base, Dataset
+from tests.unit.services.test_jobs import DATASET, LEASE, Clock, claim, new_job, submit
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
+    Base.metadata.create_all(made.engine)
+    with made.write() as session:
+        session.execute(insert(Dataset).values(**DATASET))
+    yield made
+    made.close()
+
+
+def worker(database: Database, name: str, resource_classes: tuple[str, ...] = ("any", "cpu")) -> None:
+    member = Member(name, "host", 1, "1", "CPU", resource_classes)
+    fleet.beat(database, member, None, {}, Weights())
+
+
+def finished(database: Database, clock: Clock, seconds: float) -> None:
+    submit(database, priority=9)
+    lease = claim(database, "past").lease
+    clock.forward(seconds)
+    jobs.finish(database, lease, {}, [])
+
+
+def test_the_first_job_starts_when_the_slot_is_free(database: Database, clock: Clock) -> None:
+    worker(database, "w")
+    assert look_ahead(database, submit(database)) == {"position": 1, "starts_in_seconds": 0.0, "waits_for": []}
+    running = claim(database).lease
+    jobs.renew(database, running, LEASE, Batch(progress={"fraction": 0.25, "eta_seconds": 90.0}))
+    waiting = submit(database)
+    assert look_ahead(database, waiting) == {"position": 1, "starts_in_seconds": 90.0, "waits_for": []}
+    assert look_ahead(database, running.job_id) is None
+
+
+def test_jobs_before_it_last_as_long_as_their_like_did(database: Database, clock: Clock) -> None:
+    for seconds in (50, 100, 300):
+        finished(database, clock, seconds)
+    for name in ("a", "b"):
+        worker(database, name)
+    for name, left in (("a", 10.0), ("b", 70.0)):
+        submit(database)
+        jobs.renew(database, claim(database, name).lease, LEASE, Batch(progress={"eta_seconds": left}))
+    waiting = [submit(database) for _ in range(3)]
+    # Slot a is free after 10 s and takes the first for 100 s; b is free after 70 s and takes the second; the third
+    # follows on a at 110 s.
+    estimates = [look_ahead(database, job_id) for job_id in waiting]
+    assert [(found or {})["starts_in_seconds"] for found in estimates] == [10.0, 70.0, 110.0]
+    assert [(found or {})["position"] for found in estimates] == [1, 2, 3]
+
+
+def test_where_nothing_like_it_was_ever_done_no_estimate_is_made(database: Database) -> None:
+    worker(database, "w")
+    submit(database)
+    second = submit(database)
+    assert look_ahead(database, second) == {"position": 2, "starts_in_seconds": None, "waits_for": []}
+
+
+def test_it_is_said_what_a_job_waits_for(database: Database, clock: Clock) -> None:
+    first = submit(database)
+    follower = submit(database, after=[first])
+    found = look_ahead(database, follower)
+    assert found is not None
+    assert (found["position"], found["starts_in_seconds"]) == (None, None)
+    assert found["waits_for"] == [f"job {first} (a job) is queued", "no worker is running"]
+
+    worker(database, "w")
+    on_gpu = submit(database, resource_class="gpu")
+    assert (look_ahead(database, on_gpu) or {})["waits_for"] == ["no worker that is running has what it asks for"]
+
+    lease = claim(database).lease
+    limited = submit(database)
+    assert (look_ahead(database, limited, 1) or {})["waits_for"] == ["ada has 1 jobs running, which is the limit"]
+
+    jobs.fail(database, lease, "storage", "no answer", delays=(5.0,))
+    assert (look_ahead(database, first) or {})["waits_for"] == ["an attempt was lost; the next one begins in 5 s"]
+    jobs.pause(database, first)
+    assert (look_ahead(database, first) or {})["waits_for"][0] == "it is paused"
+
+
+def test_a_worker_that_has_gone_counts_for_nothing(database: Database, clock: Clock) -> None:
+    worker(database, "w")
+    job_id = submit(database)
+    clock.forward(fleet.LOST_MS / 1000 + 1)
+    assert (look_ahead(database, job_id) or {})["waits_for"] == ["no worker is running"]
+
+
+def test_a_parent_waits_as_its_first_waiting_child_does(database: Database) -> None:
+    worker(database, "w")
+    parent = submit(database, kind="cross_validate", children=[new_job(), new_job()])
+    assert (look_ahead(database, parent) or {})["position"] == 1
+    assert jobs.claim(database, "w", Offer(["any"]), LEASE) is not None
+    assert look_ahead(database, parent) is None
