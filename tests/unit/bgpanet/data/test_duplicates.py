@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,10 +32,37 @@ def test_damaged_fingerprints_are_refused(tmp_path: Path) -> None:
             Fingerprints.read(tmp_path / "bad.npz")
 
 
+def test_images_that_others_resemble_more_in_features_are_found_by_their_spectrum() -> None:
+    """Twelve features of image 0 lie moved in image 1. Ten others have more of its features, and ten more of those of
+    image 1, all in other places: these are the nearest ones by features."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 200, (22, 96, 2))
+    descriptors = rng.integers(0, 256, (22, 96, 128), np.uint8)
+    points[1, :12], descriptors[1, :12] = points[0, :12] * 0.95 + (9, -4), descriptors[0, :12]
+    descriptors[2:12, 12:60], descriptors[12:, 12:60] = descriptors[0, 12:60], descriptors[1, 12:60]
+    spectra = rng.normal(size=(22, features(Image.new("L", (9, 9)))[2].size))
+    spectra[1] = spectra[0] + 0.5 * spectra[1]
+    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
+    prints = Fingerprints.of(
+        (f"i{n}", f"{n}", (points[n].astype(np.float16), descriptors[n], spectra[n].astype(np.float16)))
+        for n in range(22)
+    )
+    assert find_pairs(prints) == [Pair("i0", "i1", 12)]
+    assert find_pairs(replace(prints, spectra=np.zeros_like(prints.spectra))) == []
+
+
+def test_fingerprints_without_spectra_can_still_be_compared(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    image = Image.fromarray(noise).resize((200, 150), Image.Resampling.BICUBIC)
+    new = Fingerprints.of([("new", "1", features(image))])
+    np.savez(tmp_path / "old.npz", **{k: v for k, v in vars(replace(new, sha256=("2",))).items() if k != "spectra"})
+    (pair,) = find_pairs(new, Fingerprints.read(tmp_path / "old.npz"))
+    assert (pair.first, pair.second) == ("new", "new")
+
+
 @pytest.mark.real_data
 def test_known_duplicates_of_ham10000_are_found_among_other_images(ham10000: Path) -> None:
-    """Not all 18 pairs across lesions: some are blurred, recoloured and cropped otherwise, and have too few features in
-    common at this size. `studies/duplicates.py` tells the figures on all images."""
+    """`studies/duplicates.py` tells the figures on all images."""
     with (ham10000 / "HAM10000_duplicates_across_lesions.csv").open(newline="") as file:
         known = {
             (min(pair), max(pair)) for pair in csv.reader(line.replace(".jpg", "").split(",", 1)[1] for line in file)
@@ -49,4 +78,4 @@ def test_known_duplicates_of_ham10000_are_found_among_other_images(ham10000: Pat
     pairs = find_pairs(prints)
     found = {(pair.first, pair.second) for pair in pairs}
     assert {(pair.first, pair.second) for pair in pairs if pair.identical} == same
-    assert len(known & found) >= 15
+    assert known <= found
