@@ -28,11 +28,12 @@ LONGER_SIDE = 200  # pixels, at which features are looked for
 FEATURES = 192  # the strongest, of an image
 SPECTRUM = 64, 48  # pixels that it is taken of
 BAND = 1.5, 12.0  # pixels of blur, at LONGER_SIDE, between which structure counts for it
-NEIGHBOURS = 8  # candidates of an image, by either measure
+AGGREGATED = 96  # the strongest, which tell an image from others; weaker ones are alike everywhere
+NEIGHBOURS, WITH_SPECTRA = 8, 24  # candidates of an image, by its features alone and together with its spectrum
 WORDS, DIMENSIONS, ROUNDS = 64, 48, 8  # of the aggregate; rounds of k-means
 SAMPLE = 30_000  # features that the words are learnt from
 TOLERANCE = 4.0  # pixels by which features that agree may differ
-FEWEST, AGREEING = 4, 8  # features: fewer can't be laid over each other; fewer are chance
+FEWEST, AGREEING = 4, 10  # features: fewer can't be laid over each other; fewer are chance
 _NOTHING = np.zeros((0, 2), np.float16), np.zeros((0, 128), np.uint8)
 _SPECTRUM_LENGTH = SPECTRUM[1] * (SPECTRUM[0] // 2 + 1)
 
@@ -219,15 +220,22 @@ def _candidates(one: Fingerprints, other: Fingerprints | None) -> list[tuple[int
     both = [one] if other is None else [one, other]
     if any(len(prints.descriptors) == 0 for prints in both):
         return []
-    words = _words(np.concatenate([_sample(prints.descriptors) for prints in both]))
+    words = _words(np.concatenate([_sample(_strongest(prints).descriptors) for prints in both]))
     mean = np.concatenate([prints.spectra for prints in both]).mean(axis=0, dtype=np.float32)
-    left = _aggregates(one, words), _deviations(one, mean)
-    right = left if other is None else (_aggregates(other, words), _deviations(other, mean))
+    left = _aggregates(_strongest(one), words), _deviations(one, mean)
+    right = left if other is None else (_aggregates(_strongest(other), words), _deviations(other, mean))
     found = _nearest(left, right, itself=other is None)
     if other is not None:
         found |= {(i, j) for j, i in _nearest(right, left, itself=False)}
         return sorted(found)
     return sorted({(min(pair), max(pair)) for pair in found})
+
+
+def _strongest(prints: Fingerprints) -> Fingerprints:
+    """With no more than AGGREGATED features of an image."""
+    kept = np.concatenate([np.zeros(0, bool), *(np.arange(count) < AGGREGATED for count in prints.counts)])
+    counts = np.minimum(prints.counts, AGGREGATED)
+    return replace(prints, counts=counts, points=prints.points[kept], descriptors=prints.descriptors[kept])
 
 
 def _sample(descriptors: np.ndarray) -> np.ndarray:
@@ -285,15 +293,15 @@ def _nearest(
 ) -> set[tuple[int, int]]:
     """(position in left, position in right) of each of left's nearest ones, by aggregates alone and with spectra."""
     found: set[tuple[int, int]] = set()
-    most = min(NEIGHBOURS, len(right[0]) - itself)
-    if most < 1:
+    if len(right[0]) - itself < 1:
         return found
     for start in range(0, len(left[0]), 1000):
         by_features, by_spectra = (
             mine[start : start + 1000] @ yours.T for mine, yours in zip(left, right, strict=True)
         )
         rows = np.arange(len(by_features))
-        for alike in (by_features, by_features + by_spectra):
+        for alike, wanted in ((by_features, NEIGHBOURS), (by_features + by_spectra, WITH_SPECTRA)):
+            most = min(wanted, len(right[0]) - itself)
             if itself:
                 alike[rows, start + rows] = -np.inf
             nearest = np.argpartition(-alike, most - 1, axis=1)[:, :most]
