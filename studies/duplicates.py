@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from bgpanet.data.duplicates import AGREEING, Fingerprints, Pair, features, find_pairs
+from bgpanet.data.duplicates import AGREEING, Features, Fingerprints, Pair, features, find_pairs
 from bgpanet.data.index import Index
 from bgpanet.data.readers import ham10000
 
@@ -27,13 +27,13 @@ SHOWN = 60
 def fingerprints(index: Index) -> Fingerprints:
     """Of all images."""
 
-    def look(position: int) -> tuple[str, str, object]:
+    def look(position: int) -> tuple[str, str, Features]:
         record = index.records[position]
         with Image.open(record.path) as image:
             return record.image_id, record.sha256, features(image)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Fingerprints.of(pool.map(look, range(len(index.records))))  # type: ignore[arg-type]
+        return Fingerprints.of(pool.map(look, range(len(index.records))))
 
 
 def known_pairs(path: Path) -> set[tuple[str, str]]:
@@ -70,7 +70,7 @@ def main(folder: Path, picture: Path | None) -> None:
     same = {(pair.first, pair.second) for pair in pairs if pair.identical}
     print(f"byte-identical pairs: {len(same & SAME_BYTES)} of {len(SAME_BYTES)} known, {len(same - SAME_BYTES)} others")
     print("features that agree   pairs in one lesion   across lesions   known of those   recall   precision")
-    for least in (5, 6, 7, 8, 9, 10, 12, 15, 20):
+    for least in (6, 7, 8, 9, 10, 11, 12, 13, 15, 20):
         found = [pair for pair in pairs if pair.identical or pair.agreeing >= least]
         across = {(p.first, p.second) for p in found if lesion[p.first] != lesion[p.second]}
         hits = len(across & known)

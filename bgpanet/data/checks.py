@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from bgpanet.data.cleaning import MOST_PIXELS, SUFFIXES, Cleaned, clean
-from bgpanet.data.duplicates import LONGER_SIDE, Fingerprints, Pair, features, find_pairs
+from bgpanet.data.duplicates import LONGER_SIDE, Features, Fingerprints, Pair, features, find_pairs
 from bgpanet.data.index import Finding, ImageRecord, Index, Level
 
 FINGERPRINTS = "fingerprints.npz"
@@ -86,7 +86,7 @@ class _Look:
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     mean: tuple[float, ...] = ()
-    features: tuple[np.ndarray, np.ndarray] | None = None
+    features: Features | None = None
 
 
 def check(

@@ -2,10 +2,11 @@
 
 The same lesion photographed twice is shifted, turned a little and coloured otherwise, which perceptual hashes of a
 whole frame do not survive, and images of different lesions resemble each other in all that such hashes see. So local
-features are compared (SIFT, Lowe 2004; RootSIFT, Arandjelović and Zisserman 2012): each image's nearest ones by an
-aggregate of its features (VLAD, Jégou et al. 2010) are candidates, and a candidate counts where enough features agree
-on one shift, turn and scale (RANSAC). Mirror images are not found, nor images without any structure, nor every second
-photograph of a lesion: `studies/duplicates.py` counts what is found on HAM10000.
+features are compared (SIFT, Lowe 2004; RootSIFT, Arandjelović and Zisserman 2012). Candidates are each image's nearest
+ones by an aggregate of its features (VLAD, Jégou et al. 2010), and by that together with its spectrum, which a shift
+leaves as it is and which knows images of few distinct features by their coarse structure. A candidate counts where
+enough features agree on one shift, turn and scale (RANSAC). Mirror images are not found, nor images without any
+structure, nor every second photograph of a lesion: `studies/duplicates.py` counts what is found on HAM10000.
 """
 
 import zipfile
@@ -24,13 +25,20 @@ from bgpanet.data.index import Index, join_groups
 from bgpanet.errors import InvalidInput
 
 LONGER_SIDE = 200  # pixels, at which features are looked for
-FEATURES = 96  # the strongest, of an image
-NEIGHBOURS = 8  # candidates of an image
+FEATURES = 192  # the strongest, of an image
+SPECTRUM = 64, 48  # pixels that it is taken of
+BAND = 1.5, 12.0  # pixels of blur, at LONGER_SIDE, between which structure counts for it
+AGGREGATED = 96  # the strongest, which tell an image from others; weaker ones are alike everywhere
+NEIGHBOURS, WITH_SPECTRA = 8, 24  # candidates of an image, by its features alone and together with its spectrum
 WORDS, DIMENSIONS, ROUNDS = 64, 48, 8  # of the aggregate; rounds of k-means
 SAMPLE = 30_000  # features that the words are learnt from
 TOLERANCE = 4.0  # pixels by which features that agree may differ
-FEWEST, AGREEING = 4, 8  # features: fewer can't be laid over each other; fewer are chance
+FEWEST, AGREEING = 4, 10  # features: fewer can't be laid over each other; fewer are chance
 _NOTHING = np.zeros((0, 2), np.float16), np.zeros((0, 128), np.uint8)
+_SPECTRUM_LENGTH = SPECTRUM[1] * (SPECTRUM[0] // 2 + 1)
+
+Features = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(points, descriptors, spectrum) of an image, as in `Fingerprints`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Fingerprints:
 
     image_ids: of the readable images. sha256: of what is stored of each, hex. counts: (N,) features of each. points:
     (sum of counts, 2) float16, pixels at LONGER_SIDE. descriptors: (sum of counts, 128) uint8, square roots of SIFT's.
-    About 11 kB an image.
+    spectra: (N, S) float16 of unit length; zeros where they are not known. About 28 kB an image.
     """
 
     image_ids: tuple[str, ...]
@@ -47,18 +55,20 @@ class Fingerprints:
     counts: np.ndarray
     points: np.ndarray
     descriptors: np.ndarray
+    spectra: np.ndarray
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, str, tuple[np.ndarray, np.ndarray]]]) -> "Fingerprints":
+    def of(cls, images: Iterable[tuple[str, str, Features]]) -> "Fingerprints":
         """From (image id, SHA-256, what `features` gave) of each image."""
         rows = list(images)
-        points, descriptors = zip(_NOTHING, *(found for _, _, found in rows), strict=True)
+        points, descriptors = zip(_NOTHING, *(found[:2] for _, _, found in rows), strict=True)
         return cls(
             tuple(image_id for image_id, _, _ in rows),
             tuple(sha256 for _, sha256, _ in rows),
-            np.array([len(found) for _, _, (found, _) in rows], dtype=np.int64),
+            np.array([len(found[0]) for _, _, found in rows], dtype=np.int64),
             np.concatenate(points),
             np.concatenate(descriptors),
+            np.array([found[2] for _, _, found in rows], np.float16).reshape(len(rows), _SPECTRUM_LENGTH),
         )
 
     def write(self, path: Path) -> None:
@@ -71,11 +81,12 @@ class Fingerprints:
                 counts=self.counts,
                 points=self.points,
                 descriptors=self.descriptors,
+                spectra=self.spectra,
             )
 
     @classmethod
     def read(cls, path: Path) -> "Fingerprints":
-        """What `write` wrote. Raises InvalidInput."""
+        """What `write` wrote, also before there were spectra. Raises InvalidInput."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 found = cls(
@@ -84,13 +95,18 @@ class Fingerprints:
                     stored["counts"],
                     stored["points"],
                     stored["descriptors"],
+                    stored["spectra"]
+                    if "spectra" in stored
+                    else np.zeros((len(stored["counts"]), _SPECTRUM_LENGTH), np.float16),
                 )
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidInput.one(str(path), f"can't be read as fingerprints: {error}") from None
         total = int(found.counts.sum())
-        if not len(found.image_ids) == len(found.sha256) == len(found.counts) or found.descriptors.shape != (
-            total,
-            128,
+        length = len(found.image_ids)
+        if (
+            not length == len(found.sha256) == len(found.counts)
+            or found.descriptors.shape != (total, 128)
+            or found.spectra.shape != (length, _SPECTRUM_LENGTH)
         ):
             raise InvalidInput.one(str(path), "is damaged: its parts do not fit together")
         return found
@@ -111,22 +127,33 @@ class Pair:
         return self.agreeing == 0
 
 
-def features(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """(points, descriptors) of an image in any mode and size, as in `Fingerprints`."""
+def features(image: Image.Image) -> Features:
+    """What there is to compare of an image in any mode and size."""
     import cv2  # not where only the control plane is installed
 
     longer = max(image.size)
     size = tuple(max(8, round(side * LONGER_SIDE / longer)) for side in image.size)
     grey = np.asarray(image.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR))
     cv2.setNumThreads(1)  # images are looked at in threads already
-    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.01, edgeThreshold=15)  # type: ignore[attr-defined]  # its stubs lack it
+    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.002, edgeThreshold=30)  # type: ignore[attr-defined]  # its stubs lack it
     keypoints, found = sift.detectAndCompute(grey, None)
     if found is None:
-        return _NOTHING
+        return *_NOTHING, _spectrum(grey)
     strongest = np.argsort([-point.response for point in keypoints], kind="stable")[:FEATURES]
     points = np.array([keypoints[n].pt for n in strongest], np.float16)
     shares = found[strongest] / np.maximum(found[strongest].sum(axis=1, keepdims=True), 1e-6)
-    return points, np.rint(np.sqrt(shares) * 255).astype(np.uint8)
+    return points, np.rint(np.sqrt(shares) * 255).astype(np.uint8), _spectrum(grey)
+
+
+def _spectrum(grey: np.ndarray) -> np.ndarray:
+    """(S,) float16: square roots of the magnitudes of a grey image's frequencies, of mean 0 and length 1."""
+    import cv2
+
+    fine, coarse = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), blur) for blur in BAND)
+    small = cv2.resize(fine - coarse, SPECTRUM, interpolation=cv2.INTER_AREA)
+    window = np.outer(np.hanning(SPECTRUM[1]), np.hanning(SPECTRUM[0]))
+    magnitudes = np.sqrt(np.abs(np.fft.rfft2(small * window))).ravel()
+    return _unit(magnitudes - magnitudes.mean()).astype(np.float16)
 
 
 def find_pairs(
@@ -189,18 +216,26 @@ class _Features:
 
 
 def _candidates(one: Fingerprints, other: Fingerprints | None) -> list[tuple[int, int]]:
-    """Positions of images whose aggregates are among each other's nearest, in order."""
+    """Positions of images that are among each other's nearest, in order."""
     both = [one] if other is None else [one, other]
     if any(len(prints.descriptors) == 0 for prints in both):
         return []
-    words = _words(np.concatenate([_sample(prints.descriptors) for prints in both]))
-    left = _aggregates(one, words)
-    right = left if other is None else _aggregates(other, words)
+    words = _words(np.concatenate([_sample(_strongest(prints).descriptors) for prints in both]))
+    mean = np.concatenate([prints.spectra for prints in both]).mean(axis=0, dtype=np.float32)
+    left = _aggregates(_strongest(one), words), _deviations(one, mean)
+    right = left if other is None else (_aggregates(_strongest(other), words), _deviations(other, mean))
     found = _nearest(left, right, itself=other is None)
     if other is not None:
         found |= {(i, j) for j, i in _nearest(right, left, itself=False)}
         return sorted(found)
     return sorted({(min(pair), max(pair)) for pair in found})
+
+
+def _strongest(prints: Fingerprints) -> Fingerprints:
+    """With no more than AGGREGATED features of an image."""
+    kept = np.concatenate([np.zeros(0, bool), *(np.arange(count) < AGGREGATED for count in prints.counts)])
+    counts = np.minimum(prints.counts, AGGREGATED)
+    return replace(prints, counts=counts, points=prints.points[kept], descriptors=prints.descriptors[kept])
 
 
 def _sample(descriptors: np.ndarray) -> np.ndarray:
@@ -243,20 +278,32 @@ def _aggregates(prints: Fingerprints, words: tuple[np.ndarray, np.ndarray, np.nd
     return _unit(np.sign(flat) * np.sqrt(np.abs(flat)))
 
 
+def _deviations(prints: Fingerprints, mean: np.ndarray) -> np.ndarray:
+    """(N, S) float32 of unit length: in what each spectrum differs from the mean; zeros where it is not known."""
+    known = prints.spectra.any(axis=1, keepdims=True)
+    return _unit(np.where(known, prints.spectra - mean, 0))
+
+
 def _unit(values: np.ndarray) -> np.ndarray:
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6))
 
 
-def _nearest(left: np.ndarray, right: np.ndarray, *, itself: bool) -> set[tuple[int, int]]:
-    """(position in left, position in right) of the nearest ones of each of left."""
+def _nearest(
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray], *, itself: bool
+) -> set[tuple[int, int]]:
+    """(position in left, position in right) of each of left's nearest ones, by aggregates alone and with spectra."""
     found: set[tuple[int, int]] = set()
-    for start in range(0, len(left), 1000):
-        alike = left[start : start + 1000] @ right.T
-        rows = np.arange(len(alike))
-        if itself:
-            alike[rows, start + rows] = -np.inf
-        most = min(NEIGHBOURS, alike.shape[1] - itself)
-        if most > 0:
+    if len(right[0]) - itself < 1:
+        return found
+    for start in range(0, len(left[0]), 1000):
+        by_features, by_spectra = (
+            mine[start : start + 1000] @ yours.T for mine, yours in zip(left, right, strict=True)
+        )
+        rows = np.arange(len(by_features))
+        for alike, wanted in ((by_features, NEIGHBOURS), (by_features + by_spectra, WITH_SPECTRA)):
+            most = min(wanted, len(right[0]) - itself)
+            if itself:
+                alike[rows, start + rows] = -np.inf
             nearest = np.argpartition(-alike, most - 1, axis=1)[:, :most]
             found.update(zip(np.repeat(start + rows, most).tolist(), nearest.ravel().tolist(), strict=True))
     return found

@@ -25,6 +25,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from bgpanet.data.cleaning import MOST_PIXELS
 from bgpanet.data.index import ImageRecord, Index
 from bgpanet.data.locks import FileLock
 
@@ -41,7 +42,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What an orientation asks for; 1 asks for nothing."""
-MOST_PIXELS = 64_000_000  # of an encoded image; a header that claims more is not followed
 SAID_EVERY = 64
 WAIT_SECONDS = 0.1
 OURS = re.compile(r"\.?[0-9a-f]{64}-\d+(-v\d+)?(\..+)?")  # nothing else in the folder is ever touched

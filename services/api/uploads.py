@@ -41,8 +41,9 @@ def get_part(upload_id: str, number: int) -> Response:
 def put_part(upload_id: str, number: int) -> tuple[str, int]:
     principal = writer()
     row = uploads.find(context(), principal, upload_id)
-    # The body goes to the store piece by piece, whatever other bodies are limited to.
-    request.max_content_length = uploads.part_size(row, number)
+    # The body goes to the store piece by piece, whatever other bodies are limited to. One byte more than it may have,
+    # since behind a server that ends the stream itself, looking for its end at the limit counts as exceeding it.
+    request.max_content_length = uploads.part_size(row, number) + 1
     stream = cast(BinaryIO, request.stream)
     uploads.put_part(context(), principal, upload_id, number, stream, request.content_length or 0, content_digest())
     return "", 204

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bgpanet.data.cleaning import MOST_PIXELS
 from bgpanet.data.index import Index
 from bgpanet.data.readers.about import about
 from bgpanet.data.readers.draft import Draft, Progress, Row
@@ -43,7 +44,6 @@ from bgpanet.errors import InvalidInput
 LABELS = "labels.csv"
 PREAMBLE = 128  # bytes before the magic
 MAGIC = b"DICM"
-MOST_PIXELS = 64_000_000  # of an image
 MOST_BYTES = 512 * 2**20  # of a file
 BAND = 5  # years
 OLDEST = 90  # years

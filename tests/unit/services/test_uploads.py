@@ -112,6 +112,18 @@ def test_an_upload_is_not_complete_before_all_its_parts_are_there(sender: Sender
     assert "parts are missing: 2, 3" in answer.json["detail"]
 
 
+def test_parts_arrive_behind_a_server_that_ends_the_stream_itself(sender: Sender) -> None:
+    """As gunicorn does, and Flask's own test client does not."""
+    upload_id = sender.begin().json["id"]
+    for number in (1, 2, 3, 4):
+        content = CONTENT[(number - 1) * PART : number * PART]
+        options: dict[str, Any] = {"headers": {"Content-Digest": content_digest(content)}, "data": content}
+        environ = {"wsgi.input_terminated": True}
+        answer = sender.call("PUT", f"uploads/{upload_id}/parts/{number}", environ_overrides=environ, **options)
+        assert answer.status_code == 204
+    assert sender.complete(upload_id).json["state"] == "complete"
+
+
 def test_a_part_that_arrives_damaged_is_refused_and_can_be_sent_again(sender: Sender) -> None:
     upload_id = sender.begin().json["id"]
     answer = sender.part(upload_id, 1, digest=content_digest(b"other"))

@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,10 +32,38 @@ def test_damaged_fingerprints_are_refused(tmp_path: Path) -> None:
             Fingerprints.read(tmp_path / "bad.npz")
 
 
+def test_images_that_others_resemble_more_in_features_are_found_by_their_spectrum() -> None:
+    """Sixteen features of image 0 lie moved in image 1. Thirty others have more of its features, and thirty more of
+    those of image 1, in other places: they are nearer by features."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 200, (62, 96, 2))
+    descriptors = rng.integers(0, 256, (62, 96, 128), np.uint8)
+    points[1, :16], descriptors[1, :16] = points[0, :16] * 0.95 + (9, -4), descriptors[0, :16]
+    descriptors[2:32, 16:40], descriptors[32:, 16:40] = descriptors[0, 16:40], descriptors[1, 16:40]
+    spectra = rng.normal(size=(62, features(Image.new("L", (9, 9)))[2].size))
+    spectra[1] = spectra[0] + 0.1 * spectra[1]
+    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
+    prints = Fingerprints.of(
+        (f"i{n}", f"{n}", (points[n].astype(np.float16), descriptors[n], spectra[n].astype(np.float16)))
+        for n in range(62)
+    )
+    (pair,) = find_pairs(prints)
+    assert (pair.first, pair.second) == ("i0", "i1")
+    assert find_pairs(replace(prints, spectra=np.zeros_like(prints.spectra))) == []
+
+
+def test_fingerprints_without_spectra_can_still_be_compared(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    image = Image.fromarray(noise).resize((200, 150), Image.Resampling.BICUBIC)
+    new = Fingerprints.of([("new", "1", features(image))])
+    np.savez(tmp_path / "old.npz", **{k: v for k, v in vars(replace(new, sha256=("2",))).items() if k != "spectra"})
+    (pair,) = find_pairs(new, Fingerprints.read(tmp_path / "old.npz"))
+    assert (pair.first, pair.second) == ("new", "new")
+
+
 @pytest.mark.real_data
 def test_known_duplicates_of_ham10000_are_found_among_other_images(ham10000: Path) -> None:
-    """Not all 18 pairs across lesions: some are blurred, recoloured and cropped otherwise, and have too few features in
-    common at this size. `studies/duplicates.py` tells the figures on all images."""
+    """`studies/duplicates.py` tells the figures on all images."""
     with (ham10000 / "HAM10000_duplicates_across_lesions.csv").open(newline="") as file:
         known = {
             (min(pair), max(pair)) for pair in csv.reader(line.replace(".jpg", "").split(",", 1)[1] for line in file)
@@ -49,4 +79,4 @@ def test_known_duplicates_of_ham10000_are_found_among_other_images(ham10000: Pat
     pairs = find_pairs(prints)
     found = {(pair.first, pair.second) for pair in pairs}
     assert {(pair.first, pair.second) for pair in pairs if pair.identical} == same
-    assert len(known & found) >= 15
+    assert known <= found

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from bgpanet.data.cleaning import MOST_PIXELS
 from bgpanet.data.index import ImageRecord, Index
-from bgpanet.data.pixels import BUILD, MANIFEST, MOST_PIXELS, PIXELS, USE, decode, open_pixels, stream_pixels
+from bgpanet.data.pixels import BUILD, MANIFEST, PIXELS, USE, decode, open_pixels, stream_pixels
 from bgpanet.errors import DataDamaged, Interrupted
 
 
