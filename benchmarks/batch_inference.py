@@ -13,11 +13,12 @@ from benchmarks.timing import Ratio, compare
 from bgpanet.bundles import ModelCard
 from bgpanet.compute import choose_compute
 from bgpanet.data.pixels import open_pixels
+from bgpanet.ensemble import Ensemble
 from bgpanet.evaluation.predictions import PredictionTable, PredictionWriter
 from bgpanet.experiment import Workplace
 from bgpanet.inference import infer_logits, softmax
 from bgpanet.models import build_model
-from bgpanet.prediction import apply
+from bgpanet.prediction import answer
 from bgpanet.specs import ModelSpec
 
 SIZE = 224
@@ -39,6 +40,7 @@ def _measured(name: str, images: int, folder: Path) -> Ratio:
     batch = 8 if compute.device.type == "cpu" else 128
     index = index_of(originals(folder), images)
     model = build_model(name, len(index.classes)).to(compute.device)
+    models = Ensemble([model])
     card = ModelCard(
         model=ModelSpec(name=name), classes=index.classes, image_size=SIZE, dataset_digest="", split_digest="",
         synthetic=False, kept={},
@@ -56,8 +58,10 @@ def _measured(name: str, images: int, folder: Path) -> Ratio:
 
         def end_to_end() -> None:
             shutil.rmtree(home / "cold", ignore_errors=True)
+            place = Workplace(home, home / "cold", lambda event: None)
             with PredictionWriter(*files) as writer:
-                apply(model, card, index, batch, compute, Workplace(home, home / "cold", lambda event: None), writer)
+                for table in answer(models, card, index, batch, compute, place):
+                    writer.append(table)
 
         stages: dict[str, Callable[[], object]] = {
             "reading": lambda: [record.read_bytes() for record in index.records],

@@ -364,17 +364,52 @@ class StudySpec(LearningSpec):
 class AppliedSpec(RunSpec):
     """What runs that apply a trained model share."""
 
-    model: str = Field(min_length=1, description="id of a finished training job; on the command line a model's folder")
+    model: str = Field(min_length=1, description="id of a finished job; on the command line the folder of its results")
 
 
-class PredictSpec(AppliedSpec):
-    """Apply a trained model to every image of a data set."""
+class InferenceSpec(AppliedSpec):
+    """What runs that answer for whole data sets share."""
 
     batch_size: int = Field(64, ge=1, le=65_536)
     precision: Precision = "auto"
 
 
-class EvaluateSpec(PredictSpec):
+class ShardSpec(Spec):
+    """Some of a data set's images: positions in its order, which is that of image ids."""
+
+    first: int = Field(ge=0)
+    count: int = Field(ge=1)
+
+
+SHARD_IMAGES = {"cpu": 2_000, "any": 20_000, "gpu": 20_000}
+"""Images of a shard where a spec names none: minutes of a full-size network on such a device."""
+
+
+class PredictSpec(InferenceSpec):
+    """Apply a trained model, or the folds of a cross-validation together, to the images of a data set."""
+
+    shard: ShardSpec | None = Field(None, description="only these images; null: all")
+    shard_images: int | None = Field(
+        None,
+        ge=1,
+        description="a service runs larger data sets in shards of so many images, rounded up to whole batches; "
+        "null: 2,000 for a CPU, else 20,000",
+    )
+
+    def shards(self, images: int) -> list["PredictSpec"]:
+        """The runs into which a service cuts this one over so many images: none where one run does it.
+
+        Cuts fall between batches, so that every image is computed with the same others as in one run.
+        """
+        wanted = self.shard_images or SHARD_IMAGES[self.resources.device]
+        size = -(-wanted // self.batch_size) * self.batch_size
+        if self.shard is not None or images <= size:
+            return []
+        parts = [ShardSpec(first=first, count=min(size, images - first)) for first in range(0, images, size)]
+        return [self.model_copy(update={"shard": part}) for part in parts]
+
+
+class EvaluateSpec(InferenceSpec):
     """Figures of a trained model on labelled images that had no part in its training."""
 
     part: Literal["open", "locked"] = Field(
@@ -463,7 +498,7 @@ def half_at_once(spec: AnySpec) -> int | None:
 
     None where it can't be less, or would be another run: one image, batch normalisation, a run that pools others.
     """
-    if isinstance(spec, PredictSpec | ExplainSpec):
+    if isinstance(spec, InferenceSpec | ExplainSpec):
         return spec.batch_size // 2 or None
     if isinstance(spec, TrainSpec) and not MODELS[spec.model.name].batch_norm:
         return spec.training.images_at_once // 2 or None
@@ -472,7 +507,7 @@ def half_at_once(spec: AnySpec) -> int | None:
 
 def limited_at_once(spec: AnySpec, images: int) -> AnySpec:
     """The same run with so many images at a time on the device; a training's effective batch stays."""
-    if isinstance(spec, PredictSpec | ExplainSpec):
+    if isinstance(spec, InferenceSpec | ExplainSpec):
         return spec.model_copy(update={"batch_size": images})
     if isinstance(spec, TrainSpec):
         return spec.model_copy(update={"training": spec.training.model_copy(update={"micro_batch_size": images})})

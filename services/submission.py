@@ -14,6 +14,7 @@ from bgpanet.specs import (
     EvaluateSpec,
     JobSpec,
     LearningSpec,
+    PredictSpec,
     RegisterSpec,
     StudySpec,
     TrainSpec,
@@ -130,11 +131,14 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
     )
     if isinstance(spec, TrainSpec):
         new = replace(new, weights=_weights(spec))
-    return replace(new, children=[_child(new, name, training) for name, training in _trainings(spec)])
+    return replace(new, children=[_child(new, name, run) for name, run in _runs(spec, dataset)])
 
 
-def _trainings(spec: JobSpec) -> list[tuple[str, TrainSpec]]:
-    """The trainings that a job consists of, by name; none where it is one run itself."""
+def _runs(spec: JobSpec, dataset: Dataset) -> list[tuple[str, TrainSpec | PredictSpec]]:
+    """The runs that a job consists of, by name; none where it is one run itself. A data set that is still being
+    registered is not cut into shards: how many images it has is not known yet."""
+    if isinstance(spec, PredictSpec) and dataset.state == "ready":
+        return [(f"shard {number}", shard) for number, shard in enumerate(spec.shards(dataset.images))]
     if isinstance(spec, CrossValidateSpec):
         return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]
     if isinstance(spec, StudySpec):
@@ -142,10 +146,11 @@ def _trainings(spec: JobSpec) -> list[tuple[str, TrainSpec]]:
     return []
 
 
-def _child(parent: NewJob, name: str, spec: TrainSpec) -> NewJob:
+def _child(parent: NewJob, name: str, spec: TrainSpec | PredictSpec) -> NewJob:
     name = f"{parent.name[: 198 - len(name)]}, {name}"
     values = spec.model_dump(mode="json")
-    return replace(parent, kind="train", name=name, spec=values, weights=_weights(spec), idempotency_key=None, after=())
+    child = replace(parent, name=name, spec=values, idempotency_key=None, after=())
+    return replace(child, kind="train", weights=_weights(spec)) if isinstance(spec, TrainSpec) else child
 
 
 def _weights(spec: LearningSpec) -> str | None:
@@ -203,13 +208,18 @@ def _model_problems(
         job = views.get_job(context.database, principal, spec.model)
     except NotFound as error:
         return [Problem("spec.model", str(error))]
-    if job["kind"] != "train":
+    whole = isinstance(spec, PredictSpec) and job["kind"] == "cross_validate"  # all its folds answer together
+    if job["kind"] != "train" and not whole:
         return [Problem("spec.model", f"job {spec.model} is a {job['kind']}; name a training, or a fold of this one")]
+    if isinstance(spec, PredictSpec) and spec.shard is not None and dataset is not None and dataset.state == "ready":
+        last = spec.shard.first + spec.shard.count
+        if last > dataset.images:
+            return [Problem("spec.shard", f"ends at {last}; {dataset.name!r} has {dataset.images} images")]
     if job["state"] != "succeeded":
         if spec.model in after:
             return []  # it will have succeeded by then
         so = "" if job["state"] in ("failed", "cancelled") else "; name it in `after`, too, to wait for it"
-        told = f"job {spec.model} is {job['state']}; only a training that succeeded has a model{so}"
+        told = f"job {spec.model} is {job['state']}; only one that succeeded has a model{so}"
         return [Problem("spec.model", told)]
     if isinstance(spec, EvaluateSpec) and dataset is not None and dataset.state == "ready":
         return _evaluation_problems(job, dataset, spec.part)

@@ -29,7 +29,7 @@ from services.tables import (
 )
 from services.tokens import Principal
 
-PARENTS = ("cross_validate", "study")
+PARENTS = ("cross_validate", "study", "predict")
 CHILD_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
 NO_PROGRESS = {
     "fraction": 0.0,
@@ -269,7 +269,8 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
     if children is not None and fraction is not None and job.worker is None:
         total = sum(children.values())
         progress["fraction"] = fraction / total
-        progress["message"] = f"{children['succeeded']} of {total} trainings done"
+        what = "shards" if job.kind == "predict" else "trainings"
+        progress["message"] = f"{children['succeeded']} of {total} {what} done"
     if job.state == "succeeded":
         progress.update(fraction=1.0, eta_seconds=0.0)
     return {

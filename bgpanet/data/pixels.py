@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bgpanet.data.cleaning import MOST_PIXELS
 from bgpanet.data.index import ImageRecord, Index
@@ -123,27 +123,32 @@ def stream_pixels(
     progress: Told | None = None,
     workers: int | None = None,
     limit: int | None = None,
+    within: range | None = None,
 ) -> Iterator[Part]:
     """The same pixels in parts of `count` images, each as soon as it is decoded, while decoding goes on ahead.
 
     After the last part they are in the cache, unless they alone exceed `limit`: then they are not kept. `progress`
-    is called only while another process decodes them.
+    is called only while another process decodes them. within: only these positions; they are taken from the cache
+    where all images are in it, and else decoded and not kept.
 
     Raises:
         DataDamaged, OSError: as `open_pixels`.
     """
     folder = _folder(index, size, cache)
-    if limit is not None and _bytes(index, size) > limit and not folder.exists():
-        yield from _decoded_parts(index, size, count, workers)
+    too_much = limit is not None and _bytes(index, size) > limit
+    if (within is not None or too_much) and not folder.exists():
+        yield from _decoded_parts(index, size, count, workers, within=within)
         return
     with FileLock(folder / USE) as use:
         use.share()
         use.touch()
         found = _opened(folder, index, size)
-        if found is None:
-            yield from _built(folder, index, size, count, progress, workers, limit)
+        if found is not None:
+            yield from _parts_of(found, count, within)
+        elif within is not None:
+            yield from _decoded_parts(index, size, count, workers, within=within)
         else:
-            yield from _parts_of(found, count)
+            yield from _built(folder, index, size, count, progress, workers, limit)
 
 
 def _folder(index: Index, size: int, cache: Path) -> Path:
@@ -154,10 +159,11 @@ def _bytes(index: Index, size: int) -> int:
     return len(index.records) * size * size * 3
 
 
-def _parts_of(found: PixelCache, count: int) -> Iterator[Part]:
-    for start in range(0, len(found.pixels), count):
-        pixels = found.pixels[start : start + count]
-        inside = range(start, start + len(pixels))
+def _parts_of(found: PixelCache, count: int, within: range | None = None) -> Iterator[Part]:
+    wanted = range(len(found.pixels)) if within is None else within
+    for start in wanted[::count]:
+        inside = range(start, min(start + count, wanted.stop))
+        pixels = found.pixels[inside.start : inside.stop]
         yield Part(start, pixels, {n: found.errors[n] for n in inside if n in found.errors})
 
 
@@ -225,13 +231,19 @@ def _allocate(path: Path, size: int, limit: int | None) -> None:
 
 
 def _decoded_parts(
-    index: Index, size: int, count: int, workers: int | None, into: np.ndarray | None = None
+    index: Index,
+    size: int,
+    count: int,
+    workers: int | None,
+    into: np.ndarray | None = None,
+    within: range | None = None,
 ) -> Iterator[Part]:
     """Parts in order, written `into` an array of all images where there is one."""
-    total = len(index.records)
-    results = _decoded(index.records, size, workers or os.cpu_count() or 1, ahead=2 * count)
-    for start in range(0, total, count):
-        stop = min(start + count, total)
+    wanted = range(len(index.records)) if within is None else within
+    records = index.records[wanted.start : wanted.stop]
+    results = _decoded(records, size, workers or os.cpu_count() or 1, ahead=2 * count)
+    for start in wanted[::count]:
+        stop = min(start + count, wanted.stop)
         pixels = np.zeros((stop - start, size, size, 3), np.uint8) if into is None else into[start:stop]
         errors: dict[int, str] = {}
         for position in range(start, stop):
@@ -303,6 +315,8 @@ def decode(content: bytes, size: int) -> np.ndarray:
                 return np.asarray(_upright(read.resize((size, size), Image.Resampling.BILINEAR), image))
     except MemoryError:
         raise
+    except UnidentifiedImageError:
+        raise ValueError("it is neither JPEG nor PNG, or its header is damaged") from None
     except Exception as error:  # whatever a hostile file makes of its decoder
         raise ValueError(str(error) or type(error).__name__) from None
 

@@ -1,12 +1,13 @@
 """The table of predictions that a run leaves behind: one row an image, as CSV for people and Parquet for programs.
 
-Columns: image_id, group, fold, truth, predicted, error, then `p_<class>` for each class in the model's order. Both
+Columns: image_id, group, fold, truth, predicted, error; `disagreement` where several models answered together; then
+`p_<class>` for each class in the model's order. Both
 files hold the same values: a float32 is written to CSV with the digits of the equal float64, so it reads the same
 at either width. What is not known is an empty cell in CSV and a null in Parquet.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("image_id", "group", "truth", "predicted", "error")
 COLUMNS = ("image_id", "group", "fold", "truth", "predicted", "error")
+DISAGREEMENT = "disagreement"
 PROBABILITY_PREFIX = "p_"
 # With these a spreadsheet takes a cell for a formula, or drops what stands before one.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -37,7 +39,8 @@ class PredictionTable:
     classes: the model's K class names. groups: lesion or patient, "" if unknown. folds: the test part that an image
     belongs to, None outside a cross-validation. truths: class name, "" if unknown; it may be one that the model does
     not know. errors: "" or why the image could not be read. probabilities: (n, K), float32 or float64; rows of NaN
-    where there is an error.
+    where there is an error. disagreement: (n,) float64, nats, of models that answered together, see
+    `bgpanet.ensemble`; NaN where there is an error; None: one model answered.
 
     Raises:
         InvalidInput: when built of columns that do not fit together.
@@ -50,6 +53,7 @@ class PredictionTable:
     truths: Sequence[str]
     errors: Sequence[str]
     probabilities: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    disagreement: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         problems = self._problems()
@@ -66,6 +70,7 @@ class PredictionTable:
         fold: int | None = None,
         classes: Sequence[str] | None = None,
         errors: Mapping[int, str] | None = None,
+        disagreement: npt.NDArray[np.float64] | None = None,
     ) -> "PredictionTable":
         """The table of the index's records at `positions`, (n,), with a row of `probabilities`, (n, K), for each.
 
@@ -80,6 +85,7 @@ class PredictionTable:
             truths=["" if record.label is None else index.classes[record.label] for record in records],
             errors=[(errors or {}).get(int(position), "") for position in positions],
             probabilities=probabilities,
+            disagreement=disagreement,
         )
 
     @classmethod
@@ -90,9 +96,11 @@ class PredictionTable:
             InvalidInput: tables of different classes, or of the same in a different order.
         """
         classes = list(tables[0].classes)
-        unlike = [n for n, table in enumerate(tables) if list(table.classes) != classes]
+        first = classes, tables[0].disagreement is None
+        unlike = [n for n, table in enumerate(tables) if (list(table.classes), table.disagreement is None) != first]
         if unlike:
             raise InvalidInput(Problem(f"tables[{n}]", "has other classes than the first table") for n in unlike)
+        disagreements = [table.disagreement for table in tables if table.disagreement is not None]
         return cls(
             classes=classes,
             image_ids=[cell for table in tables for cell in table.image_ids],
@@ -101,6 +109,7 @@ class PredictionTable:
             truths=[cell for table in tables for cell in table.truths],
             errors=[cell for table in tables for cell in table.errors],
             probabilities=np.concatenate([table.probabilities for table in tables]),
+            disagreement=np.concatenate(disagreements) if disagreements else None,
         )
 
     def truth_labels(self) -> npt.NDArray[np.int64]:
@@ -130,8 +139,24 @@ class PredictionTable:
             table = pq.read_table(parquet_path)
         except (OSError, pa.ArrowException) as error:
             raise InvalidInput.one(str(parquet_path), f"cannot be read as Parquet: {error}") from None
-        probability_columns = table.column_names[len(COLUMNS) :]
-        if tuple(table.column_names[: len(COLUMNS)]) != COLUMNS or not all(
+        return cls._of_arrow(table, parquet_path)
+
+    @classmethod
+    def stream(cls, parquet_path: Path, rows: int) -> Iterator["PredictionTable"]:
+        """The same in parts of so many rows, one of them in memory at a time. Raises InvalidInput."""
+        try:
+            with pq.ParquetFile(parquet_path) as file:
+                for batch in file.iter_batches(batch_size=rows):
+                    yield cls._of_arrow(pa.Table.from_batches([batch]), parquet_path)
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidInput.one(str(parquet_path), f"cannot be read as Parquet: {error}") from None
+
+    @classmethod
+    def _of_arrow(cls, table: Any, parquet_path: Path) -> "PredictionTable":
+        names = list(table.column_names)
+        disagrees = DISAGREEMENT in names[len(COLUMNS) : len(COLUMNS) + 1]
+        probability_columns = names[len(COLUMNS) + disagrees :]
+        if tuple(names[: len(COLUMNS)]) != COLUMNS or not all(
             name.startswith(PROBABILITY_PREFIX) for name in probability_columns
         ):
             expected = f"{', '.join(COLUMNS)} and then {PROBABILITY_PREFIX}<class> for each class"
@@ -147,6 +172,7 @@ class PredictionTable:
             truths=text["truth"],
             errors=text["error"],
             probabilities=np.stack(probabilities, axis=1) if probabilities else np.empty((table.num_rows, 0)),
+            disagreement=table.column(DISAGREEMENT).to_numpy().astype(np.float64) if disagrees else None,
         )
 
     def arrow(self) -> Any:
@@ -166,6 +192,8 @@ class PredictionTable:
             f"{PROBABILITY_PREFIX}{name}": pa.array(np.ascontiguousarray(self.probabilities[:, k]), mask=unreadable)
             for k, name in enumerate(self.classes)
         }
+        if self.disagreement is not None:
+            probabilities = {DISAGREEMENT: pa.array(self.disagreement, mask=unreadable)} | probabilities
         return pa.table({name: columns[name] for name in COLUMNS} | probabilities)
 
     def _problems(self) -> list[Problem]:

@@ -33,6 +33,8 @@ MODEL_FILES = {
     "explain": ("model.safetensors", "model.json"),
 }
 """What kinds of jobs that apply a trained model need of it."""
+PARTS = {"cross_validate": "fold", "study": "cell", "predict": "shard"}
+"""What the children of a job are called in the folder of the run that pools them."""
 
 
 class Workbench:
@@ -63,12 +65,12 @@ class Workbench:
             spec["data"] = {"format": "packed", "path": str(self._data), "holds": part}
         if self.claim.checkpoint is not None:
             self._checkpoint(self.claim.checkpoint)
-        part = "cell" if self.claim.kind == "study" else "fold"
+        part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
             self._child(child, self.output / f"{part}-{number}")
         if self.claim.kind in MODEL_FILES:
             model = self.folder / "model"
-            self._artifacts(spec["model"], MODEL_FILES[self.claim.kind], model)
+            self._model(spec["model"], MODEL_FILES[self.claim.kind], model)
             spec["model"] = str(model)
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
 
@@ -131,10 +133,23 @@ class Workbench:
         manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
         partial.rename(partial.with_name(Path(manifest["name"]).name))
 
+    def _model(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
+        """The model of a training; those of a cross-validation's folds in `fold-0`, `fold-1`, …"""
+        with self.context.database.read() as session:
+            folds = select(Job.id).where(Job.parent_id == job_id, Job.superseded_by.is_(None)).order_by(Job.position)
+            found = session.scalars(folds).all()
+        for number, fold in enumerate(found):
+            self._artifacts(fold, names, folder / f"fold-{number}")
+        if not found:
+            self._artifacts(job_id, names, folder)
+
     def _child(self, job_id: str, folder: Path) -> None:
         """What a child left: its result, or why it has none."""
         with self.context.database.read() as session:
             child = session.execute(select(Job.state, Job.reason, Job.error).where(Job.id == job_id)).one()
+        if child.state == "succeeded" and self.claim.kind == "predict":
+            self._artifacts(job_id, ("predictions.parquet",), folder)
+            return
         if child.state == "succeeded":
             # Folds of older versions left no pictures, and a study shows none.
             wanted = ("gallery.json",) if self.claim.kind == "cross_validate" else ()

@@ -344,9 +344,9 @@ def test_folds_of_another_experiment_are_not_pooled(
 # ── Prediction ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def predicted(model: Path, format: str, data: Path, place: Place) -> dict[str, Any]:
+def predicted(model: Path, format: str, data: Path, place: Place, **changes: Any) -> dict[str, Any]:
     values = {"data": {"format": format, "path": str(data)}, "model": str(model), "batch_size": 16, "precision": "fp32"}
-    made = parse_spec("predict", values)
+    made = parse_spec("predict", {**values, **changes})
     assert isinstance(made, PredictSpec)
     return predict(made, place.work)
 
@@ -412,3 +412,79 @@ def test_a_folder_in_which_nothing_can_be_read_is_all_errors(
 def test_a_model_that_is_none_is_refused(lesions: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is no model that can be read"):
         predicted(tmp_path, "ham10000", lesions, Place(tmp_path, cache))
+
+
+def test_shards_that_are_joined_are_byte_for_byte_the_prediction_in_one_run(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, index: Index, cache: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(lesions, tmp_path / "data")
+    sorted(data.glob("*/SYN_*.jpg"))[20].write_bytes(b"no image")
+    whole = predicted(trained[0], "ham10000", data, Place(tmp_path / "whole", tmp_path / "none"))
+    whole_spec = PredictSpec(model="x", batch_size=16, shard_images=20)
+    shards = whole_spec.shards(len(index.records))
+    assert [shard.shard.first % 16 for shard in shards if shard.shard] == [0] * len(shards)
+    joined = tmp_path / "joined"
+    for number, shard in enumerate(shards):
+        assert shard.shard is not None
+        place = Place(joined / f"shard-{number}", tmp_path / "empty")
+        predicted(trained[0], "ham10000", data, place, shard=shard.shard.model_dump())
+    assert not list((tmp_path / "empty").glob("*"))  # a shard decodes its own images and leaves none behind
+    again = Place(joined / "shard-1", tmp_path / "none")  # the cache has all: the same bytes
+    before = (joined / "shard-1" / "predictions.parquet").read_bytes()
+    assert shards[1].shard is not None
+    predicted(trained[0], "ham10000", data, again, shard=shards[1].shard.model_dump())
+    assert (joined / "shard-1" / "predictions.parquet").read_bytes() == before
+    summary = predicted(trained[0], "ham10000", data, Place(joined, tmp_path / "none"))
+    assert summary == {**whole, "shards": len(shards)}
+    for name in ("predictions.csv", "predictions.parquet", "errors.csv"):
+        assert (joined / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert len((joined / "errors.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("harm", ["missing", "doubled", "swapped"])
+def test_shards_that_do_not_make_up_the_data_set_are_refused(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path, harm: str
+) -> None:
+    shards = PredictSpec(model="x", batch_size=16, shard_images=32).shards(48)
+    for number, shard in enumerate(shards):
+        assert shard.shard is not None
+        place = Place(tmp_path / f"shard-{number}", cache)
+        predicted(trained[0], "ham10000", lesions, place, shard=shard.shard.model_dump())
+    first, second = tmp_path / "shard-0", tmp_path / "shard-1"
+    if harm == "missing":
+        shutil.rmtree(second)
+    elif harm == "doubled":
+        shutil.copytree(second, tmp_path / "shard-2")
+    else:
+        first.rename(tmp_path / "shard-9")
+    with pytest.raises(InvalidInput, match="shards"):
+        predicted(trained[0], "ham10000", lesions, Place(tmp_path, cache))
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_folds_answer_together_with_their_mean_and_how_far_they_disagree(
+    crossed: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+) -> None:
+    summary = predicted(crossed[0], "ham10000", lesions, Place(tmp_path / "all", cache))
+    assert summary["members"] == 2
+    alone = []
+    for fold in range(2):
+        predicted(crossed[0] / f"fold-{fold}", "ham10000", lesions, Place(tmp_path / f"{fold}", cache))
+        alone.append(PredictionTable.read(tmp_path / f"{fold}" / "predictions.parquet"))
+    together = PredictionTable.read(tmp_path / "all" / "predictions.parquet")
+    p, q = alone[0].probabilities, alone[1].probabilities
+    np.testing.assert_allclose(together.probabilities, (p + q) / 2, rtol=0, atol=1e-7)
+    # The mutual information as the mean divergence of the members from their mean: another way to the same figure.
+    m = (p + q) / 2
+    divergence = ((p * np.log(p / m)).sum(axis=1) + (q * np.log(q / m)).sum(axis=1)) / 2
+    assert together.disagreement is not None
+    np.testing.assert_allclose(together.disagreement, divergence, rtol=0, atol=1e-6)
+    assert summary["mean_disagreement"] == pytest.approx(divergence.mean(), abs=1e-6)
+    assert alone[0].disagreement is None
+
+
+def test_a_shard_behind_the_last_image_is_refused(
+    trained: tuple[Path, dict[str, Any], Place], lesions: Path, cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match="behind the last"):
+        predicted(trained[0], "ham10000", lesions, Place(tmp_path, cache), shard={"first": 0, "count": 100_000})
