@@ -99,3 +99,20 @@ def test_a_time_limit_ends_a_run_after_a_checkpoint_from_which_a_retry_goes_on(r
     assert running.until(resumed, "it goes on") == reached
     steering.cancel(running.context, ADMIN, again["id"])
     until(running, again["id"], "cancelled")
+
+
+@pytest.mark.timeout(400)
+def test_the_folds_of_a_cross_validation_that_is_yet_to_run_answer_together_in_shards(running: Cluster) -> None:
+    request = Request(kind="cross_validate", dataset="lesions", spec=tiny_spec(1))
+    folds, _ = submission.submit(running.context, ADMIN, request)
+    spec = {"model": folds["id"], "batch_size": 16, "shard_images": 16, "precision": "fp32"}
+    request = Request(kind="predict", dataset="lesions", spec=spec, after=(folds["id"],))
+    job, _ = submission.submit(running.context, ADMIN, request)
+    ended = until(running, job["id"], *TERMINAL)
+    assert ended["state"] == "succeeded", ended["error"]
+    assert ended["children"]["succeeded"] == ended["summary"]["shards"] > 1
+    assert ended["summary"]["members"] == 2
+    images = views.find_dataset(running.context.database, "lesions").images
+    assert ended["summary"]["images"] == images == sum(ended["summary"]["predicted"].values())
+    names = {item["name"] for item in views.list_artifacts(running.context.database, ADMIN, job["id"])}
+    assert names == {"predictions.csv", "predictions.parquet", "errors.csv"}
