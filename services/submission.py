@@ -83,10 +83,12 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return _new_job(request, spec, dataset, principal)
+    return _new_job(request, spec, dataset, principal, context.settings.max_attempts)
 
 
-def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal) -> NewJob:
+def _new_job(
+    request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int
+) -> NewJob:
     model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
@@ -96,6 +98,7 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
         created_by=principal.user,
         priority=request.priority,
         resource_class=spec.resources.device,
+        max_attempts=max_attempts,
         idempotency_key=request.idempotency_key,
     )
     if isinstance(spec, TrainSpec):
