@@ -86,9 +86,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     return _new_job(request, spec, dataset, principal, context.settings.max_attempts)
 
 
-def _new_job(
-    request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int
-) -> NewJob:
+def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int) -> NewJob:
     model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,

@@ -4,6 +4,7 @@ python -m tests.chaos --database postgresql --kills 1000 --seed 0
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.drill import Drill, Pace
 from tests.chaos.faults import FAULTS
-from tests.chaos.report import replay, table, write
+from tests.chaos.report import listed, replay, table, write
 
 
 def main() -> int:
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two faults, on average")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help=", ".join(f.name for f in FAULTS))
     parser.add_argument("--json", type=Path, help="where to write everything")
+    parser.add_argument("--verbose", action="store_true", help="tell every fault")
     parser.add_argument("--folder", type=Path, help="keep logs and data there")
     asked = parser.parse_args()
     if strange := set(asked.only) - {fault.name for fault in FAULTS}:
@@ -37,6 +39,7 @@ def main() -> int:
         only=tuple(asked.only),
         every_fault=not asked.only,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, the product's processes end with it
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -46,11 +49,11 @@ def main() -> int:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         drill = Drill(asked.database, asked.seed, pace, folder, say)
+        drill.verbose = asked.verbose
         try:
             outcome = drill.run()
         except BaseException:
-            for each in drill.injected:
-                print(f"{each.at:8.2f}  {each.fault}: {each.what}")
+            print(listed(drill.injected))
             raise
         print(table(outcome, pace.lease_seconds))
         if asked.json is not None:

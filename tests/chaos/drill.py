@@ -24,6 +24,8 @@ from tests.chaos.product import Product, WorkerPart
 
 REFUSED = re.compile(r"end came under a lost lease|lease lost: another attempt|no longer holds its lease")
 """What a worker's log says when a write of a lost attempt was refused."""
+OPPORTUNITY_SECONDS = 15.0  # for which a fault is tried to be injected
+MOST_BESIDE = 2  # faults that last, at once
 PASS_SECONDS = 10.0  # a killed training goes on within its lease and so long
 
 
@@ -48,15 +50,17 @@ class Pace:
     quiet_seconds: float = 300.0
     lease_seconds: float = 3.0
     stall_seconds: float = 20.0
-    max_attempts: int = 12
+    max_attempts: int = 8
     only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Injected:
-    """A fault that was injected, or for which there was no opportunity. Seconds since the first."""
+    """A fault that was injected, or for which there was no opportunity (what: None). at, lasted: seconds."""
 
     at: float
+    lasted: float
     fault: str
     what: str | None
 
@@ -83,6 +87,7 @@ class Outcome:
     findings: Findings
     injected: list[Injected]
     recoveries: list[float] = field(default_factory=list)  # seconds from a kill to the next attempt's claim
+    beside_slow: Counter[str] = field(default_factory=Counter)  # what else went on during those above the mark
     steps_lost: list[int] = field(default_factory=list)
     kills: int = 0
     submitted: int = 0
@@ -106,25 +111,27 @@ class Drill:
             "max_attempts": pace.max_attempts,
             "retry_seconds": (0.1,),
         }
+        self.verbose = False
         self.product = Product(database, folder, pace.workers, settings)
         self.load = Load(self.product, seed, pace.width, pace.epochs, pace.variants)
         self.witness = Witness(self.product.context.database)
         self.hits: list[Hit] = []
         self.injected: list[Injected] = []
         self._held: set[str] = set()
-        self._beside: threading.Thread | None = None
+        self._beside: list[threading.Thread] = []
         self._errors: list[BaseException] = []
-        self._begun = time.monotonic()
+        self._begun, self._begun_at = time.monotonic(), time.time()
         self._kills = 0
 
     def run(self) -> Outcome:
         """The whole drill. Raises AssertionError where the product did not do what a fault waits for."""
         try:
+            self.load.register()
             self.product.start()
             self.say("running the load's jobs undisturbed")
             self.load.prepare()
             self.load.start()
-            self._begun = time.monotonic()
+            self._begun, self._begun_at = time.monotonic(), time.time()
             self._inject_all()
             self.load.stop()
             self.say("waiting for all jobs to end")
@@ -139,7 +146,7 @@ class Drill:
     def _plan(self) -> Iterator[tuple[Fault, random.Random]]:
         """Faults without end, each with its own generator: first each once, then as their shares say."""
         rng = random.Random(f"plan {self.seed}")
-        faults = [fault for fault in FAULTS if self.database in fault.databases]
+        faults = [f for f in FAULTS if self.database in f.databases and f.name not in self.pace.without]
         if self.pace.only:
             faults = [fault for fault in faults if fault.name in self.pace.only]
         first = list(faults) if self.pace.every_fault else []
@@ -157,17 +164,17 @@ class Drill:
     def _inject_all(self) -> None:
         plan = self._plan()
         pause = random.Random(f"pause {self.seed}")
-        told, idle = time.monotonic(), 0
+        told = time.monotonic()
         enough = len([f for f in FAULTS if self.database in f.databases]) if self.pace.every_fault else 0
         while (self._kills < self.pace.kills or len(self.injected) < enough) and self._minutes() < self.pace.minutes:
             fault, rng = next(plan)
             if fault.beside:
-                self._join()
-                self._beside = threading.Thread(target=self._inject, args=(fault, rng), name="beside", daemon=True)
-                self._beside.start()
+                self._join(MOST_BESIDE - 1)
+                thread = threading.Thread(target=self._inject, args=(fault, rng), name=fault.name, daemon=True)
+                self._beside.append(thread)
+                thread.start()
             else:
                 self._inject(fault, rng)
-            idle = 0 if self.injected and self.injected[-1].what is not None else idle + 1
             self._check()
             time.sleep(pause.expovariate(1 / self.pace.between_seconds) if self.pace.between_seconds else 0)
             if time.monotonic() - told > 30:
@@ -177,9 +184,9 @@ class Drill:
         self._check()
 
     def _inject(self, fault: Fault, rng: random.Random) -> None:
-        what = None
+        what, begun = None, time.monotonic()
         try:
-            for _ in range(6):
+            while time.monotonic() - begun < OPPORTUNITY_SECONDS:
                 before = len(self.hits)
                 with contextlib.suppress(*Unreachable):
                     what = fault.inject(self, rng)
@@ -191,12 +198,17 @@ class Drill:
             what = f"failed: {error}"
         if fault.kills and what is not None:
             self._kills += 1
-        self.injected.append(Injected(round(time.monotonic() - self._begun, 2), fault.name, what))
+        at, lasted = begun - self._begun, time.monotonic() - begun
+        if self.verbose:
+            self.say(f"{lasted:5.1f} s {fault.name}: {what or 'no opportunity'}")
+        self.injected.append(Injected(round(at, 2), round(lasted, 2), fault.name, what))
 
-    def _join(self) -> None:
-        if self._beside is not None:
-            self._beside.join()
-            self._beside = None
+    def _join(self, most: int = 0) -> None:
+        """Waits until no more than `most` faults go on beside the others."""
+        while len(self._beside) > most:
+            for thread in self._beside:
+                thread.join(0.05)
+            self._beside = [thread for thread in self._beside if thread.is_alive()]
 
     def _check(self) -> None:
         """Raises what was found wrong so far."""
@@ -284,9 +296,11 @@ class Drill:
             with self.product.context.database.read() as session:
                 step = int(session.get_one(Job, victim.job_id).progress.get("step") or 0)
             at = time.time_ns() // 1_000_000
-            self.hits.append(
-                Hit(victim.job_id, victim.attempt, at, how, newest if floor is None else floor, step)
-            )
+            self.hits.append(Hit(victim.job_id, victim.attempt, at, how, newest if floor is None else floor, step))
+
+    def count_kills(self, count: int) -> None:
+        """Kills of a fault that kills more than once."""
+        self._kills += count
 
     def job_of_our_own(self, order: Order, note: str) -> Running | None:
         """Submits a job for one fault alone, and waits until its child has said a word."""
@@ -378,7 +392,10 @@ class Drill:
             if was is None or then is None or was.outcome not in ("worker_lost", "storage"):
                 continue
             if hit.how == "killed":
-                outcome.recoveries.append(max(0, then.started_at - hit.at) / 1000)
+                seconds = max(0, then.started_at - hit.at) / 1000
+                outcome.recoveries.append(seconds)
+                if seconds > self.pace.lease_seconds + PASS_SECONDS:
+                    outcome.beside_slow.update(self._lasting(hit.at / 1000 - self._begun_at, seconds))
             if then.resumed_from_step is None:
                 continue  # that one was hit as well, before it had begun
             if then.resumed_from_step < hit.floor:
@@ -386,6 +403,12 @@ class Drill:
                 told = f"{where} went on from step {then.resumed_from_step}, with a checkpoint of {hit.floor} recorded"
                 outcome.findings.other.append(told)
             outcome.steps_lost.append(max(0, hit.step - then.resumed_from_step))
+
+    def _lasting(self, at: float, seconds: float) -> set[str]:
+        """The faults that lasted for a while between `at` and `seconds` later."""
+        lasting = [each for each in self.injected if each.what is not None and each.lasted > 2]
+        found = {each.fault for each in lasting if each.at < at + seconds and each.at + each.lasted > at}
+        return found or {"nothing"}
 
 
 def _firsts(hits: Sequence[Hit]) -> list[Hit]:

@@ -73,7 +73,7 @@ class Fault:
 def kill_child(drill: "Drill", rng: random.Random) -> str | None:
     """SIGKILL of the process that trains, at a random time."""
     victim = drill.pick(rng)
-    child = victim and victim.worker.child()
+    child = None if victim is None else victim.worker.child()
     if victim is None or child is None:
         return None
     drill.killing(victim)
@@ -88,7 +88,7 @@ def kill_child_saving(drill: "Drill", rng: random.Random) -> str | None:
     while time.monotonic() < deadline:
         for partial in scratch.glob("*/output/checkpoints/.step-*"):
             victim = drill.running_in(partial.parents[2].name)
-            child = victim and victim.worker.child()
+            child = None if victim is None else victim.worker.child()
             if victim is None or child is None:
                 continue
             with contextlib.suppress(psutil.Error):
@@ -115,7 +115,7 @@ def kill_worker(drill: "Drill", rng: random.Random) -> str | None:
 def kill_fork_server(drill: "Drill", rng: random.Random) -> str | None:
     """SIGKILL of the process from which children are forked, and with it of the child."""
     victim = drill.pick(rng)
-    server = victim and victim.worker.fork_server()
+    server = None if victim is None else victim.worker.fork_server()
     if victim is None or server is None:
         return None
     drill.killing(victim)
@@ -306,6 +306,7 @@ def kill_every_worker(drill: "Drill", rng: random.Random) -> str | None:
                 drill.killing(victim)
                 victim.worker.kill()
         time.sleep(0.005)
+    drill.count_kills(len(killed))
     return f"train {job.id[-6:]}, {len(killed)} times"
 
 
@@ -315,7 +316,7 @@ def kill_every_worker(drill: "Drill", rng: random.Random) -> str | None:
 def fill_disk_of_child(drill: "Drill", rng: random.Random) -> str | None:
     """A child cannot write files any more (limit on their size): its checkpoint fails, and the job is tried again."""
     victim = drill.pick(rng, kind="train")
-    child = victim and victim.worker.child()
+    child = None if victim is None else victim.worker.child()
     if victim is None or child is None:
         return None
     _limit(child.pid, resource.RLIMIT_FSIZE, 4096)
@@ -381,7 +382,7 @@ def flush_redis(drill: "Drill", rng: random.Random) -> str | None:
 def restart_redis(drill: "Drill", rng: random.Random) -> str | None:
     """Redis dies and is there again at once, empty."""
     drill.product.redis.stop()
-    drill.product.redis.start()
+    drill.product.start_redis()
     return "restarted"
 
 
@@ -391,7 +392,7 @@ def take_redis_away(drill: "Drill", rng: random.Random) -> str | None:
     try:
         time.sleep(drill.pace.redis_gone_seconds)
     finally:
-        drill.product.redis.start()
+        drill.product.start_redis()
     return f"gone for {drill.pace.redis_gone_seconds:.0f} s"
 
 
@@ -552,4 +553,3 @@ FAULTS = (
 
 Unreachable = (SQLAlchemyError, StorageError, OSError, psutil.Error)
 """What a look at the product may raise while another fault has part of it away."""
-

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -36,7 +37,8 @@ class Fingerprint:
     def difference(self, other: "Fingerprint") -> str | None:
         """In what the other one differs; None: in nothing."""
         if self.files != other.files:
-            return f"other files: {sorted(n for n in {*self.files, *other.files} if self.files.get(n) != other.files.get(n))}"
+            names = sorted({*self.files, *other.files})
+            return f"other files: {[name for name in names if self.files.get(name) != other.files.get(name)]}"
         if self.figures != other.figures:
             strange = sorted(self.figures ^ other.figures)
             return f"{len(strange)} other figures, such as {strange[0]}"
@@ -92,12 +94,12 @@ class Witness:
         """Raises SQLAlchemyError where the database is away."""
         with self._database.read() as session:
             query = select(Job.id, Job.state, Job.reason, Job.finished_at).where(Job.state.in_(TERMINAL))
-            for job_id, *end in session.execute(query).all():
-                state, reason, at = end
-                known = self._ended.setdefault(job_id, (state, reason, at))
-                if known != (state, reason, at):
-                    self.broken.append(f"job {job_id} had ended as {known} and is now {(state, reason, at)}")
-                    self._ended[job_id] = (state, reason, at)
+            for job_id, state, reason, at in session.execute(query).tuples():
+                end = (state, reason, at)
+                known = self._ended.setdefault(job_id, end)
+                if known != end:
+                    self.broken.append(f"job {job_id} had ended as {known} and is now {end}")
+                    self._ended[job_id] = end
 
 
 def judge(
@@ -162,7 +164,7 @@ def _attempts(database: Database, found: Findings) -> None:
 
 
 def _overlaps(job_id: str, attempts: Sequence[Attempt], found: Findings) -> None:
-    for before, after in zip(attempts, attempts[1:], strict=False):
+    for before, after in pairwise(attempts):
         if before.ended_at is None or before.ended_at > after.started_at:
             found.doubled.append(f"attempt {after.number} of job {job_id} began before the one before it had ended")
 
@@ -191,7 +193,7 @@ def _written_late(database: Database, found: Findings) -> None:
                 .where(at > Attempt.ended_at)
             )
             for job_id, number, written, ended in session.execute(late):
-                what = f"{written - ended} ms after attempt {number} of job {job_id} had ended"
+                what = f"{written - (ended or 0)} ms after attempt {number} of job {job_id} had ended"
                 found.stale.append(f"a row of {table.__tablename__} was written {what}")
 
 

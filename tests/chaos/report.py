@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.drill import PASS_SECONDS, Outcome
+from tests.chaos.drill import PASS_SECONDS, Injected, Outcome
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -37,9 +37,13 @@ def table(outcome: Outcome, lease_seconds: float) -> str:
     ]
     if recoveries:
         middle, late = statistics.median(recoveries), quantile(recoveries, 0.95)
+        beside = ", ".join(f"{name} {count}" for name, count in outcome.beside_slow.most_common())
         slow = sum(seconds > mark for seconds in recoveries)
         told = f"{len(recoveries)}: median {middle:.1f} s, 95 % within {late:.1f} s, longest {max(recoveries):.1f} s"
-        rows += [("recoveries", told), (f"recoveries above {mark:.0f} s", str(slow))]
+        rows += [
+            ("recoveries", told),
+            (f"recoveries above {mark:.0f} s", str(slow) + (f", beside: {beside}" if slow else "")),
+        ]
     if lost:
         told = f"median {statistics.median(lost):.0f}, 95 % within {quantile(lost, 0.95):.0f}, most {max(lost)}"
         rows.append(("steps done again", told))
@@ -65,7 +69,14 @@ def write(outcome: Outcome, path: Path) -> None:
     path.write_text(json.dumps(as_json(outcome), indent=1) + "\n", encoding="utf-8")
 
 
+def listed(injected: Sequence[Injected]) -> str:
+    """Faults in their order, a line each: seconds since the first, seconds that it lasted, what it did."""
+    return "\n".join(f"{e.at:8.2f} {e.lasted:6.2f}  {e.fault}: {e.what or 'no opportunity'}" for e in injected)
+
+
 def replay(outcome: Outcome) -> str:
     """The faults in their order, for whoever has to find out what went wrong."""
-    told = [f"{each.at:8.2f}  {each.fault}: {each.what or 'no opportunity'}" for each in outcome.injected]
+    told = [
+        f"{each.at:8.2f} {each.lasted:6.2f}  {each.fault}: {each.what or 'no opportunity'}" for each in outcome.injected
+    ]
     return "\n".join([f"seed {outcome.seed} on {outcome.database}", *told])
