@@ -47,7 +47,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
         folder = asked.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         drill = Drill(asked.database, asked.seed, pace, folder, say)
         drill.verbose = asked.verbose
         try:
