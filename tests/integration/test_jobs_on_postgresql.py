@@ -286,3 +286,77 @@ def test_a_database_of_the_first_version_is_taken_over(request: pytest.FixtureRe
     migrate(url)
     check_first_tables(url)
     command.downgrade(config(url), "0001")
+
+
+# ── What users and workers do at the same moment ─────────────────────────────────────────────────────────────────
+
+
+def test_no_user_has_more_running_than_the_limit_however_many_workers_claim_at_once(database: Database) -> None:
+    for user in ["ada"] * 6 + ["bob"] * 6:
+        jobs.submit(database, new_job(created_by=user))
+    claims = at_once([partial(jobs.claim, database, f"w{n}", Offer(["any"]), 30, 3) for n in range(THREADS)])
+    assert sum(claim is not None for claim in claims) == 6
+    with database.read() as session:
+        running = select(Job.created_by, func.count()).where(Job.state == "running").group_by(Job.created_by)
+        assert {user: count for user, count in session.execute(running)} == {"ada": 3, "bob": 3}
+
+
+def test_a_job_that_follows_one_that_is_just_finishing_begins(database: Database) -> None:
+    for _ in range(8):
+        first, _ = jobs.submit(database, new_job())
+        claim = jobs.claim(database, "w", Offer(["any"]), 30)
+        assert claim is not None
+        submit = partial(jobs.submit, database, new_job(after=[first]))
+        _, (second, _) = at_once([partial(jobs.finish, database, claim.lease, {}, []), submit])
+        following = jobs.claim(database, "w", Offer(["any"]), 30)
+        assert following is not None
+        assert following.lease.job_id == second
+        jobs.finish(database, following.lease, {}, [])
+
+
+def test_children_that_fail_at_the_same_moment_end_all_others_and_never_wait_for_each_other(database: Database) -> None:
+    for _ in range(8):
+        children = [new_job() for _ in range(5)]
+        parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=children, on_failure="fail_fast"))
+        claims = [jobs.claim(database, "w", Offer(["any"]), 30) for _ in range(3)]
+        leases = [claim.lease for claim in claims if claim is not None]
+        ends = [partial(jobs.fail, database, lease, "non_finite_loss", "NaN") for lease in leases[:2]]
+        at_once([*ends, partial(jobs.finish, database, leases[2], {}, [])])
+        job = views.get_job(database, ADMIN, parent)
+        assert job["state"] == "failed"
+        assert job["children"]["queued"] == job["children"]["running"] == 0
+        assert jobs.claim(database, "w", Offer(["any"]), 30) is None
+
+
+def test_a_job_that_is_tried_again_by_many_at_once_is_tried_again_once(database: Database) -> None:
+    job_id, _ = jobs.submit(database, new_job())
+    claim = jobs.claim(database, "w", Offer(["any"]), 30)
+    assert claim is not None
+    jobs.record_checkpoint(database, claim.lease, 7, 1, {"model": StoredFile("k", "0" * 64, 1)})
+    jobs.fail(database, claim.lease, "stalled", "silent")
+    assert len(set(at_once([partial(jobs.retry, database, job_id)] * THREADS))) == 1
+    again = jobs.claim(database, "w", Offer(["any"]), 30)
+    assert again is not None
+    assert again.checkpoint == {"model": StoredFile("k", "0" * 64, 1)}
+    assert jobs.claim(database, "w", Offer(["any"]), 30) is None
+
+
+def test_pausing_resuming_and_finishing_at_once_leave_no_job_behind(database: Database) -> None:
+    def finish(lease: Any) -> None:
+        with contextlib.suppress(StaleAttempt):
+            jobs.finish(database, lease, {}, [])
+
+    def ask(what: Callable[[Database, str], str], job_id: str) -> None:
+        with contextlib.suppress(Conflict):
+            what(database, job_id)
+
+    for _ in range(8):
+        parent, _ = jobs.submit(database, new_job(kind="cross_validate", children=[new_job(), new_job()]))
+        claims = [jobs.claim(database, "w", Offer(["any"]), 30) for _ in range(2)]
+        ends = [partial(finish, claim.lease) for claim in claims if claim is not None]
+        at_once([*ends, partial(ask, jobs.pause, parent), partial(ask, jobs.resume, parent)])
+        jobs.resume(database, parent)
+        pooling = jobs.claim(database, "w", Offer(["any"]), 30)
+        assert pooling is not None
+        assert pooling.lease.job_id == parent
+        jobs.finish(database, pooling.lease, {}, [])

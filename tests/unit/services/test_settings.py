@@ -22,8 +22,14 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_S3_ENDPOINT_URL": "http://h:1",
             "BGPANET_LEASE_SECONDS": "7.5",
             "BGPANET_PIXEL_CACHE_GB": "0.25",
+            "BGPANET_MAX_ATTEMPTS": "5",
+            "BGPANET_RETRY_SECONDS": "0.5,2",
+            "BGPANET_RUNNING_PER_USER": "2",
+            "BGPANET_QUEUED_PER_USER": "20",
+            "BGPANET_QUEUED": "100",
         }
     )
+    assert settings.retry_seconds == (0.5, 2.0)
     assert Settings.load(settings.environment()) == settings
 
 
@@ -37,3 +43,9 @@ def test_a_lease_that_is_no_time_is_refused(text: str) -> None:
 def test_a_cache_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"BGPANET_PIXEL_CACHE_GB=.* number of gigabytes"):
         Settings.load({"BGPANET_PIXEL_CACHE_GB": text})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_a_limit_that_is_no_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"BGPANET_RUNNING_PER_USER=.* whole number above 0"):
+        Settings.load({"BGPANET_RUNNING_PER_USER": text})
