@@ -145,12 +145,11 @@ def _stop_and_look(drill: "Drill", is_there: Callable[[Running], bool]) -> str |
         for victim in drill.running():
             if drill.is_held(victim.worker) or not is_there(victim):
                 continue
-            victim.worker.signal(signal.SIGSTOP)
-            if drill.still(victim) and is_there(victim):
-                drill.killing(victim)
-                victim.worker.kill()
-                return victim.text
-            victim.worker.signal(signal.SIGCONT)
+            with _stopped(victim.worker):
+                if drill.still(victim) and is_there(victim):
+                    drill.killing(victim)
+                    victim.worker.kill()
+                    return victim.text
         time.sleep(0.005)
     return None
 
@@ -264,11 +263,11 @@ def stop_worker_past_lease(drill: "Drill", rng: random.Random) -> str | None:
 def terminate_worker(drill: "Drill", rng: random.Random) -> str | None:
     """SIGTERM: a checkpoint, the lease given back, gone within a short grace."""
     victim = drill.pick(rng)
-    if victim is None or victim.worker.process is None:
-        return None
+    if victim is None or victim.worker.process is None or victim.worker.child() is None:
+        return None  # one that still starts first gets ready
     process = victim.worker.process.process
     victim.worker.signal(signal.SIGTERM)
-    left = drill.wait(lambda: process.poll() is not None, drill.product.settings.grace_seconds + 20)
+    left = drill.wait(lambda: process.poll() is not None, drill.product.settings.grace_seconds + 60)
     if not left:
         raise AssertionError(f"{victim.worker.name} did not leave on SIGTERM")
     return victim.text
@@ -300,11 +299,12 @@ def kill_every_worker(drill: "Drill", rng: random.Random) -> str | None:
     while not drill.ended(job.id):
         if time.monotonic() > deadline:
             raise AssertionError(f"job {job.id} was lost {len(killed)} times and has not ended")
-        for victim in drill.running():
-            if victim.job_id == job.id and victim.attempt not in killed:
-                killed.add(victim.attempt)
-                drill.killing(victim)
-                victim.worker.kill()
+        with contextlib.suppress(SQLAlchemyError):
+            for victim in drill.running():
+                if victim.job_id == job.id and victim.attempt not in killed:
+                    killed.add(victim.attempt)
+                    drill.killing(victim)
+                    victim.worker.kill()
         time.sleep(0.005)
     drill.count_kills(len(killed))
     return f"train {job.id[-6:]}, {len(killed)} times"
