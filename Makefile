@@ -1,6 +1,6 @@
 # `make` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock format
+.PHONY: help setup demo test chaos check bench lock format
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -25,6 +25,10 @@ demo: $(READY) ## train, cross-validate and predict through the service; DATA=di
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest
+
+chaos: $(READY) ## kill the running product's processes 1,000 times on each database; KILLS=, SEED=
+	$(BIN)/python -m tests.chaos --database sqlite --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/sqlite.json
+	$(BIN)/python -m tests.chaos --database postgresql --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/postgresql.json
 
 check: $(READY) ## lint, format, types, import contracts, migrations
 	$(BIN)/ruff check .

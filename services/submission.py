@@ -95,7 +95,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return replace(_new_job(request, spec, dataset, principal), max_attempts=context.settings.max_attempts)
+    return _new_job(request, spec, dataset, principal, context.settings.max_attempts)
 
 
 def _after_problems(context: Context, principal: Principal, after: Sequence[str]) -> list[Problem]:
@@ -113,7 +113,7 @@ def _after_problems(context: Context, principal: Principal, after: Sequence[str]
     return problems
 
 
-def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal) -> NewJob:
+def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int) -> NewJob:
     model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
     new = NewJob(
         kind=request.kind,
@@ -127,6 +127,7 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
         time_limit=request.time_limit,
         on_failure=request.on_failure,
         cloned_from=request.cloned_from,
+        max_attempts=max_attempts,
         idempotency_key=request.idempotency_key,
     )
     if isinstance(spec, TrainSpec):

@@ -25,7 +25,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.jobs import Claim, NewArtifact, StoredFile
-from services.tables import Artifact, Dataset, Job, Upload
+from services.tables import Artifact, Checkpoint, Dataset, Job, Upload
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
@@ -40,11 +40,17 @@ PARTS = {"cross_validate": "fold", "study": "cell", "predict": "shard"}
 class Workbench:
     """The folder of one attempt: `spec.json` and `output/`, filled from the store by `prepare`.
 
-    `say` hears how far fetching a source is, and may raise to end it.
+    `say` hears how far fetching a source is, and may raise to end it; `warn` hears of checkpoints that are damaged.
     """
 
-    def __init__(self, context: Context, claim: Claim, say: Callable[[str], None] = lambda message: None) -> None:
-        self.context, self.claim, self.say = context, claim, say
+    def __init__(
+        self,
+        context: Context,
+        claim: Claim,
+        say: Callable[[str], None] = lambda message: None,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.context, self.claim, self.say, self.warn = context, claim, say, warn
         self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
         self.output = self.folder / "output"
         self.spec = self.folder / "spec.json"
@@ -64,7 +70,7 @@ class Workbench:
             self._data = self._dataset(part)
             spec["data"] = {"format": "packed", "path": str(self._data), "holds": part}
         if self.claim.checkpoint is not None:
-            self._checkpoint(self.claim.checkpoint)
+            self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
             self._child(child, self.output / f"{part}-{number}")
@@ -124,14 +130,29 @@ class Workbench:
                 _fetch(self.context.store, StoredFile(**stored), folder / name)
         return folder
 
-    def _checkpoint(self, files: Mapping[str, StoredFile]) -> None:
-        """Puts the checkpoint where the child looks for its own."""
-        partial = self.output / "checkpoints" / "fetched"
-        partial.mkdir(parents=True, exist_ok=True)
-        for name, file in files.items():
-            _fetch(self.context.store, file, partial / name)
-        manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
-        partial.rename(partial.with_name(Path(manifest["name"]).name))
+    def _checkpoint(self) -> None:
+        """Puts the newest checkpoint that is whole where the child looks for its own; without one it begins anew."""
+        with self.context.database.read() as session:
+            known = select(Checkpoint).where(Checkpoint.job_id == self.claim.lease.job_id)
+            rows = session.scalars(known.order_by(Checkpoint.step.desc())).all()
+        for row in rows:
+            partial = self.output / "checkpoints" / "fetched"
+            partial.mkdir(parents=True)
+            if self._is_whole({name: StoredFile(**file) for name, file in row.files.items()}, partial):
+                manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
+                partial.rename(partial.with_name(Path(manifest["name"]).name))
+                return
+            self.warn(f"the checkpoint after step {row.step} is damaged in the store; it is not used")
+            shutil.rmtree(partial)
+
+    def _is_whole(self, files: Mapping[str, StoredFile], folder: Path) -> bool:
+        """Fetches a checkpoint, and checks it even where it is a link. Raises StorageError: nothing is known of it."""
+        try:
+            for name, file in files.items():
+                _fetch(self.context.store, file, folder / name, checked=False)
+        except ArtifactMissing:
+            return False
+        return all(sha256_of(folder / name) == file.sha256 for name, file in files.items())
 
     def _model(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
         """The model of a training; those of a cross-validation's folds in `fold-0`, `fold-1`, …"""
@@ -181,11 +202,11 @@ class Workbench:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _fetch(store: ArtifactStore, file: StoredFile, path: Path) -> None:
+def _fetch(store: ArtifactStore, file: StoredFile, path: Path, checked: bool = True) -> None:
     """The file at `path`: a link where the store is a folder of this machine, else a copy checked by its digest."""
     local = store.local_path(file.key)
     if local is None:
-        store.get_file(file.key, path, file.sha256)
+        store.get_file(file.key, path, file.sha256 if checked else None)
     elif local.is_file():
         link = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         link.symlink_to(local)

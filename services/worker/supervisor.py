@@ -58,7 +58,7 @@ class Attempt:
         self.context, self.claim, self.server, self.threads, self.draining = context, claim, server, threads, draining
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self.bench = Workbench(context, claim, self._fetching)
+        self.bench = Workbench(context, claim, self._fetching, self._warn)
         settings = context.settings
         self.keeper = LeaseKeeper(context.database, claim.lease, settings.lease_seconds, self.nudge)
         self.uploader = Uploader(

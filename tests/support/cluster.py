@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class Process:
-    """One of the product's own commands."""
+    """One of the product's own commands. module: what stands in for the command itself."""
 
-    def __init__(self, settings: Settings, arguments: list[str], log: Path) -> None:
+    def __init__(self, settings: Settings, arguments: list[str], log: Path, module: str = "services.cli") -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BGPANET_")}
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.cli", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={**environment, **replace(settings, offline=True).environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -1,7 +1,12 @@
 """What an attempt finds in its folder before it starts."""
 
+import json
 from pathlib import Path
 
+from services import jobs
+from services.artifacts import sha256_of
+from services.context import Context
+from services.jobs import Lease, StoredFile
 from services.worker.files import Workbench
 from tests.unit.services.dashboard.full_service import SPEC, add_datasets, service
 
@@ -19,3 +24,34 @@ def test_a_cross_validation_finds_the_pictures_of_its_folds_where_they_left_some
         found = [sorted(path.name for path in (bench.output / f"fold-{n}").iterdir()) for n in (0, 1)]
         assert found == [["gallery.json", "predictions.parquet", "report.json"], ["predictions.parquet", "report.json"]]
         assert (bench.output / "fold-0" / "gallery.json").read_bytes() == b"pictures"
+
+
+def test_of_a_job_whose_newest_checkpoint_is_damaged_in_the_store_the_one_before_is_used(tmp_path: Path) -> None:
+    with service(tmp_path) as made:
+        add_datasets(made)
+        made.submit("train")
+        claim = made.claim()
+        keys = [record_checkpoint(made.context, claim.lease, step, tmp_path / f"step-{step}") for step in (1, 2)]
+        stored = made.context.store.local_path(keys[1])
+        assert stored is not None
+        stored.write_bytes(b"weights of step 3")
+        jobs.release(made.context.database, claim.lease, "the worker left")
+        told: list[str] = []
+        bench = Workbench(made.context, made.claim(), warn=told.append)
+        bench.prepare()
+        assert [path.name for path in (bench.output / "checkpoints").iterdir()] == ["step-1"]
+        assert told == ["the checkpoint after step 2 is damaged in the store; it is not used"]
+
+
+def record_checkpoint(context: Context, lease: Lease, step: int, folder: Path) -> str:
+    """Stores and records one. Returns the key of its weights."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(f"weights of step {step}".encode())
+    (folder / "manifest.json").write_text(json.dumps({"name": folder.name}))
+    files = {}
+    for path in folder.iterdir():
+        sha256 = sha256_of(path)
+        files[path.name] = StoredFile(f"jobs/{lease.job_id}/{lease.attempt}/{sha256}", sha256, path.stat().st_size)
+        context.store.put_file(files[path.name].key, path, sha256)
+    jobs.record_checkpoint(context.database, lease, step, 0, files)
+    return files["model.safetensors"].key
