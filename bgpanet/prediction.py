@@ -48,7 +48,7 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
         place.report(Log(level="warning", message="the model was trained on drawn images: its answers mean nothing"))
     place.output.mkdir(parents=True, exist_ok=True)
     if shards:
-        tables = _joined(shards, spec.batch_size)
+        tables = joined(shards, spec.batch_size)
     else:
         compute = choose_compute(spec.precision, place.threads)
         compute.activate()
@@ -161,7 +161,8 @@ def _shards(output: Path) -> list[Path]:
     return sorted(output.glob("shard-*"), key=lambda path: int(path.name.removeprefix("shard-")))
 
 
-def _joined(shards: Sequence[Path], rows: int) -> Iterator[PredictionTable]:
+def joined(shards: Sequence[Path], rows: int) -> Iterator[PredictionTable]:
+    """The rows of shards one after the other, so many in memory at a time. Raises InvalidInput."""
     for shard in shards:
         yield from PredictionTable.stream(shard / "predictions.parquet", rows)
 
