@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from services import tokens, views
+from services import jobs, tokens, views
 from services.tokens import Principal
 from tests.unit.services.dashboard.browsing import csrf_of
 from tests.unit.services.dashboard.conftest import SignIn
@@ -148,8 +148,38 @@ def test_another_users_job_does_not_exist(ids: dict[str, str], made: Service, si
     assert "another user" in stranger.get("/workers").text
 
 
+def test_a_researcher_pauses_resumes_and_tries_again_and_sees_what_a_job_waits_for(
+    made: Service, sign_in: SignIn
+) -> None:
+    add_datasets(made)
+    waiting, client = made.submit(), sign_in("ada", "researcher")
+    page = client.get(f"/jobs/{waiting}").text
+    assert "Number 1 in the queue" in page
+    assert "no worker is running" in page
+    assert _act(client, waiting, "pause") == 303
+    page = client.get(f"/jobs/{waiting}").text
+    assert "Paused." in page
+    assert f"/jobs/{waiting}/resume" in page
+    assert f"/jobs/{waiting}/pause" not in page
+    assert _act(client, waiting, "resume") == 303
+    lease = made.claim().lease
+    assert _act(client, waiting, "pause") == 303
+    assert "Asked to pause" in client.get(f"/jobs/{waiting}").text
+    jobs.fail(made.context.database, lease, "internal", "broken")
+    assert f"/jobs/{waiting}/retry" in client.get(f"/jobs/{waiting}").text
+    assert _act(client, waiting, "retry") == 303
+    again = views.get_job(made.context.database, ADMIN, waiting)["superseded_by"]
+    assert f"/jobs/{again}" in client.get(f"/jobs/{waiting}").text
+    assert f"/jobs/{waiting}/retry" not in client.get(f"/jobs/{waiting}").text
+    assert f"/jobs/{waiting}" in client.get(f"/jobs/{again}").text
+
+
 def _cancel(client: FlaskClient, job_id: str) -> int:
-    return client.post(f"/jobs/{job_id}/cancel", data={"csrf": csrf_of(client.get("/jobs"))}).status_code
+    return _act(client, job_id, "cancel")
+
+
+def _act(client: FlaskClient, job_id: str, action: str) -> int:
+    return client.post(f"/jobs/{job_id}/{action}", data={"csrf": csrf_of(client.get("/jobs"))}).status_code
 
 
 def test_a_viewer_sees_and_cannot_cancel(made: Service, sign_in: SignIn) -> None:
