@@ -14,7 +14,7 @@ import torch
 from benchmarks.timing import Figure
 from bgpanet.provenance import environment
 
-NAMES = ("model_step", "augmentation", "feeding", "decoding", "batch_inference", "child_start")
+NAMES = ("model_step", "augmentation", "feeding", "decoding", "batch_inference", "child_start", "checkpointing")
 RESULTS = Path(__file__).parent / "results"
 
 

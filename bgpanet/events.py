@@ -5,6 +5,7 @@ it writes lines into a pipe. Imports no torch.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -112,11 +113,16 @@ def parse_event(line: bytes | str) -> Event | None:
 
 
 def pipe_report(descriptor: int) -> Report:
-    """A report that writes lines into an open file descriptor. A reader that is gone raises BrokenPipeError."""
+    """A report that writes lines into an open file descriptor, whole ones from whatever thread.
+
+    A reader that is gone raises BrokenPipeError.
+    """
+    lock = threading.Lock()
 
     def report(event: Event) -> None:
         line = event.model_dump_json().encode() + b"\n"
-        while line:
-            line = line[os.write(descriptor, line) :]
+        with lock:
+            while line:
+                line = line[os.write(descriptor, line) :]
 
     return report

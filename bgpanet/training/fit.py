@@ -25,6 +25,7 @@ from bgpanet.training.history import is_kept, remember
 from bgpanet.training.resume import restore, write_checkpoint
 from bgpanet.training.step import rows_needed, train_step
 from bgpanet.training.task import State, Task
+from bgpanet.training.writer import CheckpointWriter
 
 MAX_POINTS = 2000  # of a curve over steps; more can't be seen
 PROGRESS_SECONDS = 0.25
@@ -49,30 +50,33 @@ def fit(task: Task, folder: Path, report: Report, stop: Callable[[], bool] = lam
     clock = _Clock(state.step)
     if _is_over(task, state):
         return Fitted(best, state)
-    while not _is_over(task, state):
-        order = _order(task, state.epoch)
-        for _, chosen, images, labels in batches(
-            task.pixels,
-            task.labels,
-            order,
-            task.training.batch_size,
-            state.step_of_epoch,
-            task.compute.device,
-            rows=None if task.processes.count == 1 else partial(rows_needed, task, state.epoch),
-        ):
-            loss = train_step(task, images, labels, state)
-            state.loss_sum += loss * len(chosen)
-            state.images_seen += len(chosen)
-            _say_step(task, state, loss, report, clock)
-            stopping = task.processes.any(stop())
-            if stopping or clock.checkpoint_due(task.training.checkpoint_seconds):
-                write_checkpoint(task, folder, state, best, report)
-                clock.checkpointed()
-            if stopping:
-                task.processes.wait()  # one that ends has the others ended, and the first may still write
-                raise Interrupted(f"stopped after step {state.step}; the checkpoint of that step is written")
-        best = _end_epoch(task, state, best, report)
-    write_checkpoint(task, folder, state, best, report)
+    with CheckpointWriter(folder, report) as writer:
+        while not _is_over(task, state):
+            order = _order(task, state.epoch)
+            for _, chosen, images, labels in batches(
+                task.pixels,
+                task.labels,
+                order,
+                task.training.batch_size,
+                state.step_of_epoch,
+                task.compute.device,
+                rows=None if task.processes.count == 1 else partial(rows_needed, task, state.epoch),
+            ):
+                loss = train_step(task, images, labels, state)
+                state.loss_sum += loss * len(chosen)
+                state.images_seen += len(chosen)
+                _say_step(task, state, loss, report, clock)
+                stopping = task.processes.any(stop())
+                if stopping or clock.checkpoint_due(task.training.checkpoint_seconds, writer.is_busy()):
+                    write_checkpoint(task, writer, state, best)
+                    clock.checkpointed()
+                if stopping:
+                    writer.wait()
+                    task.processes.wait()  # one that ends has the others ended, and the first may still write
+                    raise Interrupted(f"stopped after step {state.step}; the checkpoint of that step is written")
+            best = _end_epoch(task, state, best, report)
+        write_checkpoint(task, writer, state, best)
+        writer.wait()
     return Fitted(best, state)
 
 
@@ -147,8 +151,9 @@ class _Clock:
     def eta(self, step: int, total: int) -> float:
         return (time.monotonic() - self.begin) / (step - self.first_step) * (total - step)
 
-    def checkpoint_due(self, seconds: float) -> bool:
-        return time.monotonic() - self.last_checkpoint >= seconds
+    def checkpoint_due(self, seconds: float, one_is_written: bool) -> bool:
+        """One that is being written postpones the next, unless every step is to have its own."""
+        return seconds == 0 or (not one_is_written and time.monotonic() - self.last_checkpoint >= seconds)
 
     def checkpointed(self) -> None:
         self.last_checkpoint = time.monotonic()

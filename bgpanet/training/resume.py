@@ -7,20 +7,21 @@ from pathlib import Path
 from torch import Tensor
 
 from bgpanet.errors import CheckpointError
-from bgpanet.events import CheckpointWritten, Log, Report, Started
-from bgpanet.training.checkpoints import Snapshot, newest_valid, save_checkpoint
+from bgpanet.events import Log, Report, Started
+from bgpanet.training.checkpoints import Snapshot, newest_valid
 from bgpanet.training.optimizer import load_state_tensors, state_tensors
 from bgpanet.training.task import State, Task
+from bgpanet.training.writer import CheckpointWriter
 
 LOSS, AVERAGE = "loss.", "average."
 """Beginnings of the names of what stands beside the optimizer's state in its file."""
 
 
-def write_checkpoint(task: Task, folder: Path, state: State, best: Mapping[str, Tensor], report: Report) -> None:
-    """Saves everything that the rest of the run depends on; the leading process does it for all.
+def write_checkpoint(task: Task, writer: CheckpointWriter, state: State, best: Mapping[str, Tensor]) -> None:
+    """Has everything saved that the rest of the run depends on; the leading process does it for all.
 
     Raises:
-        CheckpointError: it could not be written.
+        CheckpointError: the one before could not be written.
     """
     if not task.processes.leads:
         return
@@ -40,8 +41,7 @@ def write_checkpoint(task: Task, folder: Path, state: State, best: Mapping[str, 
             "position": asdict(state),
         },
     )
-    path = save_checkpoint(folder, state.step, state.epoch, snapshot)
-    report(CheckpointWritten(path=str(path), step=state.step, epoch=state.epoch))
+    writer.write(state.step, state.epoch, snapshot)
 
 
 def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, Tensor]]:

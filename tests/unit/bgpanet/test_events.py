@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import ValidationError
@@ -36,6 +37,17 @@ def test_every_event_survives_a_pipe_one_line_each() -> None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert [parse_event(line) for line in pipe] == EVENTS
+
+
+def test_lines_of_several_threads_stay_whole_where_they_are_longer_than_the_pipe() -> None:
+    reading, writing = os.pipe()
+    report = pipe_report(writing)
+    said = [Log(message=letter * 200_000) for letter in "abcd"]
+    with os.fdopen(reading, "rb") as pipe, ThreadPoolExecutor(len(said)) as threads:
+        told = [threads.submit(report, event) for event in said for _ in range(3)]
+        heard = [parse_event(pipe.readline()) for _ in told]
+    os.close(writing)
+    assert all(heard.count(event) == 3 for event in said)
 
 
 @pytest.mark.parametrize("line", [b"", b"text\n", b"\xff\xfe", b'{"type": "newer"}', b'{"type": "started"}', b"[1]"])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Gate
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,31 @@ def test_checkpoints_come_by_time_and_at_the_end(tmp_path: Path) -> None:
         said = Said()
         fit(task(checkpoint_seconds=seconds), tmp_path / str(seconds), said)
         assert [event.step for event in said if isinstance(event, CheckpointWritten)] == steps
+
+
+def test_a_checkpoint_that_is_due_while_one_is_written_comes_later(tmp_path: Path) -> None:
+    said, gate = Said(), Gate()
+
+    def report(event: Event) -> None:
+        if isinstance(event, CheckpointWritten):
+            gate.wait()
+        elif isinstance(event, Metrics) and event.step == 5:
+            gate.set()
+        said(event)
+
+    fit(task(checkpoint_seconds=1e-9), tmp_path, report)
+    written = [event.step for event in said if isinstance(event, CheckpointWritten)]
+    assert written[0] == 1
+    assert not {2, 3, 4} & set(written)
+    assert written[-1] == STEPS
+
+
+def test_a_checkpoint_that_can_not_be_written_ends_the_run_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    said = Said()
+    with pytest.raises(CheckpointError, match="could not be written"):
+        fit(task(), tmp_path / "file", said)
+    assert max(event.step for event in said if isinstance(event, Metrics)) <= 2
 
 
 # ── Choosing and stopping ────────────────────────────────────────────────────────────────────────────────────────
