@@ -12,16 +12,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.catalogue import MODELS, unknown_model
 from bgpanet.errors import InvalidInput, Problem
+
+LABEL = re.compile(r"[a-z0-9][a-z0-9_.:=/-]{0,99}")
+"""What a worker may be labelled with, such as `room=2`."""
 
 
 class Spec(BaseModel):
     """Base of all specs: immutable, no unknown fields, no NaN or infinity, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def _label(value: str) -> str:
+    if not LABEL.fullmatch(value):
+        raise ValueError(f"{value!r} must be 1 to 100 lower-case letters, digits and _.:=/-, a letter or digit first")
+    return value
 
 
 def _from_name(value: object) -> object:
@@ -233,6 +242,10 @@ class ResourcesSpec(Spec):
 
     device: Literal["any", "cpu", "gpu"] = "any"
     gpus: int = Field(1, ge=1, le=64, description="GPUs of one host; more than one runs under torchrun")
+    memory_gb: float | None = Field(None, gt=0, description="of the device, at least, 10^9 bytes; for a service")
+    labels: tuple[Annotated[str, AfterValidator(_label)], ...] = Field(
+        (), max_length=20, description="that the worker has, as `bgpanet workers` shows them; for a service"
+    )
 
     @model_validator(mode="after")
     def _on_gpus(self) -> Self:

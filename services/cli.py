@@ -129,13 +129,14 @@ def worker(
     name: Annotated[str | None, typer.Option(help="unique; default: host and process")] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=64, help="default: one a GPU, or one on a CPU")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="what jobs may ask for, e.g. room=2; repeatable")] = None,
 ) -> None:
     """Run jobs, one at a time in each slot. SIGTERM: write checkpoints, give the jobs back, leave."""
     from services.context import Context
     from services.worker import WorkerOptions, run_worker
 
     _log()
-    run_worker(Context(Settings.load()), WorkerOptions(name=name, slots=slots, threads=threads))
+    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ())))
 
 
 @app.command()
@@ -638,8 +639,10 @@ def workers(as_json: Json = False) -> None:
 
     with Client() as client:
         rows = client.workers()
-    names = ("name", "device", "state", "job", "seen_at")
+    names = ("name", "device", "state", "job", "why", "seen_at")
     columns: dict[str, Any] = {n: lambda row, n=n: row[n] or "" for n in names}
+    columns["labels"] = lambda row: ", ".join(row["labels"])
+    columns["memory"] = lambda row: "" if row["memory_gb"] is None else f"{row['memory_gb']:.4g} GB"
     columns["ImageNet weights"] = lambda row: Weights(**row["weights"])
     _show(rows) if as_json else _table(rows, columns)
 

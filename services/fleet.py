@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -42,7 +43,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Member:
-    """One worker slot. `device` is a name for people; `resource_classes` are those whose jobs it takes."""
+    """One worker slot.
+
+    device: a name for people; resource_classes: those whose jobs it takes; labels: what jobs may ask for by name;
+    memory_gb: of its device, 10^9 bytes, None: not known.
+    """
 
     name: str
     host: str
@@ -50,11 +55,37 @@ class Member:
     version: str
     device: str
     resource_classes: Sequence[str]
+    labels: Sequence[str] = ()
+    memory_gb: float | None = None
+
+    def offer(self, weights: Weights) -> Offer:
+        """What the slot has to give while it can have these weights."""
+        return _offer(self.resource_classes, weights, self.labels, self.memory_gb, self.version)
 
 
-def beat(database: Database, member: Member, job_id: str | None, figures: Mapping[str, Any], weights: Weights) -> None:
-    """Registers the slot, or tells that it is still there: with its present job, host figures, weights within reach."""
+@dataclass(frozen=True)
+class Condition:
+    """Whether a slot takes jobs. state: `ready`, `checking` itself, `unfit` or `draining`; why: it does not."""
+
+    state: str = "ready"
+    why: str | None = None
+
+
+READY = Condition()
+
+
+def beat(
+    database: Database,
+    member: Member,
+    job_id: str | None,
+    figures: Mapping[str, Any],
+    weights: Weights,
+    condition: Condition = READY,
+) -> None:
+    """Registers the slot, or tells that it is still there: with its present job, figures of host and device, weights
+    within reach, and whether it takes jobs."""
     present = {"job_id": job_id, "figures": dict(figures), "weights": asdict(weights), "seen_at": now_ms()}
+    present |= asdict(condition)
     with database.write() as session:
         if not changed(session.execute(update(Worker).where(Worker.name == member.name).values(**present))):
             session.execute(
@@ -65,6 +96,8 @@ def beat(database: Database, member: Member, job_id: str | None, figures: Mappin
                     version=member.version,
                     device=member.device,
                     resource_classes=list(member.resource_classes),
+                    labels=list(member.labels),
+                    memory_gb=member.memory_gb,
                     started_at=now_ms(),
                     **present,
                 )
@@ -73,7 +106,13 @@ def beat(database: Database, member: Member, job_id: str | None, figures: Mappin
 
 def offer(row: Worker) -> Offer:
     """What a slot has to give, as it told it last."""
-    return Offer(row.resource_classes, Weights(**row.weights).obtainable)
+    return _offer(row.resource_classes, Weights(**row.weights), row.labels, row.memory_gb, row.version)
+
+
+def _offer(
+    classes: Sequence[str], weights: Weights, labels: Sequence[str], memory_gb: float | None, version: str
+) -> Offer:
+    return Offer(classes, weights.obtainable, frozenset(labels), inf if memory_gb is None else memory_gb, version)
 
 
 def live(database: Database, resource_class: str) -> list[Worker]:

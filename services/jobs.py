@@ -322,8 +322,8 @@ def claim(
             return None
         worked = select(func.coalesce(func.sum(Attempt.ended_at - Attempt.started_at), 0))
         spent_ms = session.scalar(worked.where(Attempt.job_id == job.id)) or 0
-        attempt = {"job_id": job.id, "number": job.attempt, "worker": worker, "images_at_once": job.images_at_once}
-        session.execute(insert(Attempt).values(**attempt, started_at=now_ms()))
+        attempt = {"job_id": job.id, "number": job.attempt, "worker": worker, "version": offer.version}
+        session.execute(insert(Attempt).values(**attempt, images_at_once=job.images_at_once, started_at=now_ms()))
         _note(session, job.id, job.attempt, "running", f"claimed by {worker}")
         if job.parent_id is not None:
             _start_parent(session, job.parent_id)

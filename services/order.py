@@ -17,13 +17,14 @@ class Offer:
     """What a worker slot has to give.
 
     resource_classes: whose jobs it takes; weights: the files of ImageNet weights that it can have; labels: what jobs
-    may ask for by name; memory_gb: of its device, 10^9 bytes.
+    may ask for by name; memory_gb: of its device, 10^9 bytes; version: the worker's, for the record.
     """
 
     resource_classes: Sequence[str]
     weights: Collection[str] = IMAGENET_FILES
     labels: frozenset[str] = frozenset()
     memory_gb: float = inf
+    version: str | None = None
 
 
 def servable(offer: Offer) -> ColumnElement[bool]:

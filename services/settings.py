@@ -25,6 +25,7 @@ class Settings:
     running_per_user, queued_per_user, queued: how many jobs of a user may run and wait, and of all may wait; None: any.
     keep_failed_days: how long checkpoints of jobs that have ended stay, so that a failed one can be retried from them.
     keep_logs_days: how long log lines stay after their job's end.
+    worker_labels: what jobs may ask for of this host's workers, beside what they are labelled with by themselves.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     url, token: what the client and the command line talk to; None: the home's.
     """
@@ -47,6 +48,7 @@ class Settings:
     queued: int | None = 10_000
     keep_failed_days: float = 14.0
     keep_logs_days: float = 90.0
+    worker_labels: tuple[str, ...] = ()
     source_buckets: tuple[str, ...] = ()
     url: str | None = None
     token: str | None = None
@@ -78,6 +80,7 @@ class Settings:
             queued=_count("BGPANET_QUEUED", get("BGPANET_QUEUED"), 10_000),
             keep_failed_days=_days("BGPANET_KEEP_FAILED_DAYS", get("BGPANET_KEEP_FAILED_DAYS"), 14.0),
             keep_logs_days=_days("BGPANET_KEEP_LOGS_DAYS", get("BGPANET_KEEP_LOGS_DAYS"), 90.0),
+            worker_labels=tuple(filter(None, (get("BGPANET_WORKER_LABELS") or "").replace(",", " ").split())),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
@@ -114,6 +117,7 @@ class Settings:
             "BGPANET_QUEUED": str(self.queued or ""),
             "BGPANET_KEEP_FAILED_DAYS": str(self.keep_failed_days),
             "BGPANET_KEEP_LOGS_DAYS": str(self.keep_logs_days),
+            "BGPANET_WORKER_LABELS": ",".join(self.worker_labels),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
         }
         return {name: value for name, value in values.items() if value}

@@ -16,6 +16,7 @@ from bgpanet.specs import (
     LearningSpec,
     PredictSpec,
     RegisterSpec,
+    ResourcesSpec,
     StudySpec,
     TrainSpec,
     parse_spec,
@@ -87,6 +88,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         if spec.resources.gpus > 1:
             what = "must be 1: a worker gives a job one GPU; `python -m bgpanet` on a machine takes several"
             problems.append(Problem("spec.resources.gpus", what))
+        problems.extend(_resource_problems(context, spec.resources))
         if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset, request.after))
         elif isinstance(spec, RegisterSpec):
@@ -123,6 +125,8 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
         created_by=principal.user,
         priority=request.priority,
         resource_class=spec.resources.device,
+        labels=spec.resources.labels,
+        memory_gb=spec.resources.memory_gb,
         after=tuple(request.after),
         time_limit=request.time_limit,
         on_failure=request.on_failure,
@@ -200,6 +204,24 @@ def _weights_problems(context: Context, specs: Sequence[LearningSpec]) -> list[P
         for file in needed
         if known and not any(file in weights.obtainable for weights in known.values())
     ]
+
+
+def _resource_problems(context: Context, wanted: ResourcesSpec) -> list[Problem]:
+    """Labels and memory that no worker has. Where no worker is there to be asked, the job may wait for one."""
+    if not wanted.labels and wanted.memory_gb is None:
+        return []
+    rows = fleet.live(context.database, wanted.device)
+    offers = [fleet.offer(row) for row in rows]
+    least = wanted.memory_gb or 0.0
+    if not rows or any(offer.labels.issuperset(wanted.labels) and offer.memory_gb >= least for offer in offers):
+        return []
+    known = "; ".join(f"{row.name} has {_told(row.labels, row.memory_gb)}" for row in rows)
+    where = "spec.resources." + ("labels" if wanted.labels else "memory_gb")
+    return [Problem(where, f"no worker that is there has {_told(wanted.labels, wanted.memory_gb)}; {known}")]
+
+
+def _told(labels: Sequence[str], memory_gb: float | None) -> str:
+    return ", ".join([*labels, *([] if memory_gb is None else [f"{memory_gb:.4g} GB"])]) or "no labels"
 
 
 def _model_problems(

@@ -162,6 +162,7 @@ class Attempt(Base):
     outcome: Mapped[str | None] = mapped_column(String(40))
     resumed_from_step: Mapped[int | None] = mapped_column(Integer)
     images_at_once: Mapped[int | None] = mapped_column(Integer)  # the job's, when it was claimed
+    version: Mapped[str | None] = mapped_column(String(40))  # the worker's
 
 
 class Transition(Base):
@@ -240,6 +241,10 @@ class Worker(Base):
     job_id: Mapped[str | None] = mapped_column(String(36))
     figures: Mapped[dict[str, Any]]
     weights: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # see services.fleet.Weights
+    labels: Mapped[list[Any]] = mapped_column(server_default="[]")
+    memory_gb: Mapped[float | None] = mapped_column(Float(53))  # of its device, 10^9 bytes; null: not told
+    state: Mapped[str] = mapped_column(String(20), server_default="ready")  # see services.fleet.Condition
+    why: Mapped[str | None] = mapped_column(Text)
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)
 

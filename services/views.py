@@ -182,6 +182,7 @@ def list_attempts(database: Database, principal: Principal, job_id: str) -> list
                 "outcome": row.outcome,
                 "resumed_from_step": row.resumed_from_step,
                 "images_at_once": row.images_at_once,
+                "version": row.version,
             }
             for row in rows
         ]
@@ -409,7 +410,11 @@ def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[s
 
 
 def list_workers(database: Database) -> list[dict[str, Any]]:
-    """Worker slots, by name. `state` is idle, busy, or lost where it was not heard of for a minute."""
+    """Worker slots, by name.
+
+    `state` is idle or busy; checking, unfit or draining where it takes no jobs, and `why`; or lost where it was not
+    heard of for a minute.
+    """
     with database.read() as session:
         now = session.scalar(select(now_ms())) or 0
         rows = session.scalars(select(Worker).order_by(Worker.name)).all()
@@ -421,7 +426,10 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
             "version": row.version,
             "device": row.device,
             "resource_classes": row.resource_classes,
-            "state": "lost" if row.seen_at < now - LOST_MS else "busy" if row.job_id else "idle",
+            "labels": row.labels,
+            "memory_gb": row.memory_gb,
+            "state": _worker_state(row, now),
+            "why": row.why,
             "job": row.job_id,
             "figures": row.figures,
             "weights": row.weights,
@@ -430,3 +438,11 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _worker_state(row: Worker, now: int) -> str:
+    if row.seen_at < now - LOST_MS:
+        return "lost"
+    if row.state != "ready":
+        return row.state
+    return "busy" if row.job_id else "idle"

@@ -9,26 +9,36 @@ from celery.signals import worker_shutting_down
 
 from services.context import Context
 from services.queue import WAKE, queue_name
-from services.worker.slots import Slot, SlotPool, find_devices
+from services.worker.devices import find_devices, labels_of
+from services.worker.slots import Slot, SlotPool
 from services.worker.weights import Lookout
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot."""
+    """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot;
+    labels: beside those of the settings."""
 
     name: str | None = None
     slots: int | None = None
     threads: int | None = None
+    labels: tuple[str, ...] = ()
 
 
 def run_worker(context: Context, options: WorkerOptions) -> None:
-    """Works until SIGTERM or SIGINT: then running children write a checkpoint and their jobs are given back."""
+    """Works until SIGTERM or SIGINT: then running children write a checkpoint and their jobs are given back.
+
+    Raises:
+        ValueError: a label is none.
+    """
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
     devices = find_devices(options.slots)
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
+    labels = [labels_of(name, device, context.settings.worker_labels + options.labels) for device in devices]
     weights = Lookout(context.settings.offline)
-    pool = SlotPool([Slot(context, f"{name}/{n}", device, threads, weights) for n, device in enumerate(devices)])
+    pool = SlotPool(
+        [Slot(context, f"{name}/{n}", device, threads, weights, labels[n]) for n, device in enumerate(devices)]
+    )
     draining = threading.Event()
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]

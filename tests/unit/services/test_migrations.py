@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
 from services.migration import config, migrate
-from services.tables import Base, Dataset, Job
+from services.tables import Base, Dataset, Job, Worker
 
 
 def differences(database: Database) -> list[object]:
@@ -85,4 +85,18 @@ def check_first_tables(url: str) -> None:
         assert session.scalars(select(Job.dataset_id)).all() == ["d"]
     with database.write() as session, pytest.raises(IntegrityError):
         session.execute(delete(Dataset))
+    database.close()
+
+
+def test_an_older_worker_can_still_register(tmp_path: Path) -> None:
+    """It names the columns that it knows; what it does not tell is as if it had none."""
+    database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    migrate(database.url)
+    known = "name, host, pid, version, device, resource_classes, figures, started_at, seen_at"
+    with database.write() as session:
+        values = "'old/0', 'node', 1, '0.0.9', 'CPU', '[\"any\"]', '{}', 1, 1"
+        session.execute(text(f"INSERT INTO workers ({known}) VALUES ({values})"))  # noqa: S608
+    with database.read() as session:
+        (row,) = session.scalars(select(Worker)).all()
+    assert (row.labels, row.memory_gb, row.state, row.why) == ([], None, "ready", None)
     database.close()

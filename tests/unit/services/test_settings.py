@@ -22,6 +22,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_S3_ENDPOINT_URL": "http://h:1",
             "BGPANET_LEASE_SECONDS": "7.5",
             "BGPANET_PIXEL_CACHE_GB": "0.25",
+            "BGPANET_WORKER_LABELS": "fast,room=2",
             "BGPANET_MAX_ATTEMPTS": "5",
             "BGPANET_RETRY_SECONDS": "0.5,2",
             "BGPANET_RUNNING_PER_USER": "2",
@@ -31,7 +32,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "BGPANET_KEEP_LOGS_DAYS": "0.5",
         }
     )
-    assert settings.retry_seconds == (0.5, 2.0)
+    assert (settings.retry_seconds, settings.worker_labels) == ((0.5, 2.0), ("fast", "room=2"))
     assert Settings.load(settings.environment()) == settings
 
 

@@ -328,6 +328,58 @@ def test_only_workers_that_could_take_the_job_are_asked_for_weights(api: Api) ->
     assert api.submit(**PRETRAINED).status_code == 201
 
 
+def labelled(api: Api, name: str, labels: list[str], memory_gb: float | None) -> fleet.Member:
+    member = Member(name, "node", 1, "0.1.0", "a device", ("any", "cpu"), labels, memory_gb)
+    fleet.beat(api.context.database, member, None, {}, Weights())
+    return member
+
+
+def asking(**resources: Any) -> dict[str, Any]:
+    return {"spec": {"split": {"folds": 2, "validation_folds": 2}, "resources": resources}}
+
+
+def test_labels_and_memory_that_no_worker_has_are_refused_with_those_that_there_are(api: Api) -> None:
+    wanted = asking(labels=["fast", "room=2"], memory_gb=40)
+    assert api.submit(**wanted).status_code == 201  # no worker is there yet; it may wait
+    labelled(api, "one/0", ["fast"], 80.0)
+    labelled(api, "two/0", ["fast", "room=2"], 24.0)
+    answer = api.submit(**wanted)
+    assert answer.status_code == 422
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "spec.resources.labels"
+    for part in ("fast, room=2, 40 GB", "one/0 has fast, 80 GB", "two/0 has fast, room=2, 24 GB"):
+        assert part in problem["detail"]
+    assert api.submit(**asking(memory_gb=100)).json["errors"][0]["field"] == "spec.resources.memory_gb"
+    labelled(api, "three/0", ["fast", "room=2"], None)
+    assert api.submit(**wanted).status_code == 201
+    assert [row["labels"] for row in api.call("GET", "workers").json["items"]] == [
+        ["fast"], ["fast", "room=2"], ["fast", "room=2"]
+    ]  # fmt: skip
+
+
+def test_every_fold_goes_to_a_worker_with_the_labels_and_the_memory(api: Api) -> None:
+    small, large = labelled(api, "small/0", ["fast"], 24.0), labelled(api, "large/0", ["fast"], 80.0)
+    slow = labelled(api, "slow/0", [], 80.0)
+    answer = api.submit(kind="cross_validate", **asking(labels=["fast"], memory_gb=40))
+    assert answer.status_code == 201, answer.json
+    for member, count in ((small, 0), (slow, 0), (large, 2)):
+        claims = [jobs.claim(api.context.database, member.name, member.offer(Weights()), 60) for _ in range(3)]
+        assert len([claim for claim in claims if claim is not None]) == count
+    child = jobs_of(api, answer.json["id"])[0]
+    (attempt,) = api.call("GET", f"jobs/{child['id']}/attempts").json["items"]
+    assert (attempt["worker"], attempt["version"]) == ("large/0", "0.1.0")
+
+
+@pytest.mark.parametrize("label", ["Fast", "", "a b", "x" * 101])
+def test_a_label_that_no_worker_can_have_is_refused(api: Api, label: str) -> None:
+    assert "lower-case" in api.submit(**asking(labels=[label])).json["errors"][0]["detail"]
+
+
+def jobs_of(api: Api, parent: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = api.call("GET", f"jobs/{parent}/children").json["items"]
+    return items
+
+
 def test_every_training_of_a_cross_validation_needs_its_weights_and_what_pools_them_does_not(api: Api) -> None:
     api.submit(kind="cross_validate", spec={**PRETRAINED["spec"], "split": {"folds": 3}})
     assert jobs.claim(api.context.database, "w", Offer(["any"], []), 30) is None

@@ -1,0 +1,107 @@
+"""What the slots of a worker compute on, and the labels that they have by themselves. GPUs are found by NVML."""
+
+import functools
+import os
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from bgpanet.specs import LABEL
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a slot computes on. uuid, model: the GPU's; None: the CPU. memory_gb: 10^9 bytes; None: not known."""
+
+    name: str
+    uuid: str | None = None
+    model: str | None = None
+    memory_gb: float | None = None
+
+    @property
+    def resource_classes(self) -> tuple[str, ...]:
+        return ("any", "cpu") if self.uuid is None else ("any", "gpu")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # By UUID: numbers mean one card to the driver's library and may mean another to CUDA.
+        return {"CUDA_VISIBLE_DEVICES": self.uuid or ""}
+
+
+def find_devices(slots: int | None) -> list[Device]:
+    """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, else `slots` (or one) times its CPU, each with
+    its share of the memory. No torch, no CUDA: the driver's library is asked."""
+    found = visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))[:slots]
+    share = psutil.virtual_memory().total / 1e9 / (slots or 1)
+    return found or [Device("CPU", memory_gb=share)] * (slots or 1)
+
+
+def visible(found: Sequence[Device], wanted: str | None) -> list[Device]:
+    """Those of all GPUs, in the driver's order, that CUDA_VISIBLE_DEVICES names, by number or the begin of a UUID.
+
+    As in CUDA, what stands behind an entry that names none does not count.
+    """
+    if wanted is None:
+        return list(found)
+    chosen: list[Device] = []
+    for entry in filter(None, (part.strip() for part in wanted.split(","))):
+        named = [gpu for number, gpu in enumerate(found) if entry == str(number) or (gpu.uuid or "").startswith(entry)]
+        if len(named) != 1:
+            break
+        chosen += named
+    return chosen
+
+
+@functools.cache
+def nvml() -> Any | None:
+    """NVIDIA's management library, ready to be asked; None where this host has none, or no driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml
+
+
+def gpus() -> list[Device]:
+    """The GPUs of this host in the driver's order. One that does not answer stays among them, for its number's sake:
+    its slot is unfit."""
+    library = nvml()
+    if library is None:
+        return []
+    found = []
+    for number in range(library.nvmlDeviceGetCount()):
+        try:
+            handle = library.nvmlDeviceGetHandleByIndex(number)
+            model, uuid = library.nvmlDeviceGetName(handle), library.nvmlDeviceGetUUID(handle)
+            found.append(Device(f"{model}, GPU {number}", uuid, model, _memory_gb(library, handle)))
+        except library.NVMLError as error:
+            found.append(Device(f"GPU {number} ({error})", f"GPU-silent-{number}"))
+    return found
+
+
+def _memory_gb(library: Any, handle: Any) -> float | None:
+    try:
+        return float(library.nvmlDeviceGetMemoryInfo(handle).total / 1e9)
+    except library.NVMLError:
+        return None  # a card that shares the host's memory does not tell
+
+
+def labels_of(worker: str, device: Device, extra: Iterable[str]) -> list[str]:
+    """What jobs may ask for by name of a slot. Raises ValueError on a label that is none."""
+    for label in extra:
+        if not LABEL.fullmatch(label):
+            raise ValueError(f"label {label!r}: 1 to 100 of a-z 0-9 _ . : = / -, a letter or digit first")
+    own = {"host": socket.gethostname(), "worker": worker, "gpu": device.model or ""}
+    return sorted({*extra, *(f"{name}={_slug(value)}"[:100] for name, value in own.items() if value)})
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_.:=/-]+", "-", text.lower()).strip("-")

@@ -1,0 +1,41 @@
+"""What a slot tells of its host and its device whenever it tells that it is there. What can't be told is left out."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from services.worker.devices import Device, nvml
+
+
+def figures(home: Path, device: Device) -> dict[str, float]:
+    """Of the host: CPU use in percent since the last call, memory and free disk of the home in bytes. Of a GPU: use in
+    percent, memory in bytes, degrees Celsius, watts."""
+    memory = psutil.virtual_memory()
+    told = {"cpu_percent": psutil.cpu_percent(), "memory_used": memory.used, "memory_total": memory.total}
+    with contextlib.suppress(OSError):
+        told["disk_free"] = psutil.disk_usage(str(home)).free
+    return told | (_gpu_figures(device.uuid) if device.uuid else {})
+
+
+def _gpu_figures(uuid: str) -> dict[str, float]:
+    library = nvml()
+    if library is None:
+        return {}
+    told: dict[str, float] = {}
+    try:
+        handle = library.nvmlDeviceGetHandleByUUID(uuid)
+    except library.NVMLError:
+        return told
+    ask: dict[str, Callable[[], float]] = {
+        "gpu_percent": lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu,
+        "gpu_memory_used": lambda: library.nvmlDeviceGetMemoryInfo(handle).used,
+        "gpu_memory_total": lambda: library.nvmlDeviceGetMemoryInfo(handle).total,
+        "gpu_celsius": lambda: library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU),
+        "gpu_watts": lambda: library.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+    for name, value in ask.items():
+        with contextlib.suppress(library.NVMLError):  # not every card tells everything
+            told[name] = value()
+    return told

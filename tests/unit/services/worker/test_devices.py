@@ -1,0 +1,143 @@
+"""What a worker finds to compute on, with the driver's library and without it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.worker import devices
+from services.worker.devices import Device, find_devices, labels_of, visible
+from services.worker.figures import figures
+
+GPUS = [Device("H100, GPU 0", "GPU-aa11"), Device("H100, GPU 1", "GPU-ab22"), Device("A100, GPU 2", "GPU-cc33")]
+
+
+class NVMLError(Exception):
+    """As the library's."""
+
+
+class Library:
+    """Stands in for NVIDIA's library, which needs a driver: two cards, of which the second does not tell its power."""
+
+    NVMLError = NVMLError
+    NVML_TEMPERATURE_GPU = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
+        if number == 1:
+            raise NVMLError("GPU is lost")
+        return number
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
+        return int(uuid.removeprefix("GPU-"))
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return "NVIDIA H100 80GB HBM3"
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+        return SimpleNamespace(total=85_520_809_984, used=1_000_000_000)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:  # noqa: N802
+        return SimpleNamespace(gpu=37, memory=5)
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
+        return 41
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
+        if handle == 2:
+            raise NVMLError("Not Supported")
+        return 123_400
+
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices.nvml.cache_clear()
+    yield
+    devices.nvml.cache_clear()
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Library())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "uuids"),
+    [
+        (None, ["GPU-aa11", "GPU-ab22", "GPU-cc33"]),
+        ("", []),
+        ("2", ["GPU-cc33"]),
+        ("1,0", ["GPU-ab22", "GPU-aa11"]),
+        ("GPU-cc33, 0", ["GPU-cc33", "GPU-aa11"]),
+        ("GPU-ab", ["GPU-ab22"]),
+        ("GPU-a", []),
+        ("0,7,1", ["GPU-aa11"]),
+        ("-1", []),
+    ],
+)
+def test_only_the_gpus_that_are_left_visible_are_used(wanted: str | None, uuids: list[str]) -> None:
+    assert [gpu.uuid for gpu in visible(GPUS, wanted)] == uuids
+
+
+def test_a_slot_shows_its_child_one_gpu_by_its_uuid_or_none() -> None:
+    assert GPUS[1].environment == {"CUDA_VISIBLE_DEVICES": "GPU-ab22"}
+    assert Device("CPU").environment == {"CUDA_VISIBLE_DEVICES": ""}
+    assert (GPUS[0].resource_classes, Device("CPU").resource_classes) == (("any", "gpu"), ("any", "cpu"))
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this host has a driver")
+def test_without_a_driver_there_are_as_many_slots_on_the_cpu_as_asked_for_that_share_its_memory(tmp_path: Path) -> None:
+    one, two = find_devices(None), find_devices(2)
+    assert [device.name for device in one + two] == ["CPU"] * 3
+    assert {device.uuid for device in one + two} == {None}
+    assert one[0].memory_gb == pytest.approx(2 * (two[0].memory_gb or 0))
+    told = figures(tmp_path, one[0])
+    assert told.keys() == {"cpu_percent", "memory_used", "memory_total", "disk_free"}
+    assert min(told["memory_total"], told["disk_free"]) > 0
+
+
+def test_without_the_binding_a_worker_is_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert [device.name for device in find_devices(None)] == ["CPU"]
+
+
+def test_gpus_have_their_model_and_memory_and_a_lost_one_keeps_the_numbers_of_the_others(library: None) -> None:
+    first, lost, last = find_devices(None)
+    assert (first.name, first.uuid, first.memory_gb) == ("NVIDIA H100 80GB HBM3, GPU 0", "GPU-0", 85.520809984)
+    assert ("GPU is lost" in lost.name, lost.model, lost.resource_classes) == (True, None, ("any", "gpu"))
+    assert (last.name, last.uuid) == ("NVIDIA H100 80GB HBM3, GPU 2", "GPU-2")
+    assert find_devices(1) == [first]
+
+
+def test_a_gpu_tells_its_figures_but_for_those_that_it_does_not_have(library: None, tmp_path: Path) -> None:
+    told = figures(tmp_path, Device("a card", "GPU-0"))
+    assert (told["gpu_percent"], told["gpu_celsius"], told["gpu_watts"]) == (37, 41, 123.4)
+    assert (told["gpu_memory_used"], told["gpu_memory_total"]) == (1_000_000_000, 85_520_809_984)
+    assert told.keys() - figures(tmp_path, Device("a card", "GPU-2")).keys() == {"gpu_watts"}
+
+
+def test_every_slot_is_labelled_with_its_host_its_worker_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Node-A.lab")
+    gpu = Device("NVIDIA H100 80GB HBM3, GPU 0", "GPU-0", "NVIDIA H100 80GB HBM3")
+    own = ["gpu=nvidia-h100-80gb-hbm3", "host=node-a.lab", "worker=first"]
+    assert labels_of("first", gpu, ()) == own
+    assert labels_of("first", gpu, ("room=2", "fast")) == sorted([*own, "fast", "room=2"])
+    assert labels_of("first", Device("CPU"), ()) == own[1:]
+
+
+@pytest.mark.parametrize("label", ["", "Fast", "a b", "=x", "x" * 101, "fast\n"])
+def test_a_label_that_is_none_is_refused(label: str) -> None:
+    with pytest.raises(ValueError, match="label"):
+        labels_of("first", Device("CPU"), (label,))
