@@ -34,7 +34,7 @@ def test_what_is_written_is_what_was_there_when_it_was_asked_for(tmp_path: Path)
         held.model["a"].fill_(7.0)
         held.optimizer["step"].fill_(7.0)
     kept = [load_checkpoint(path) for path in list_checkpoints(tmp_path)]
-    assert [found.model["a"].unique().item() for found in kept] == [0.0, 1.0]
+    assert [found.model["a"].mean().item() for found in kept] == [0.0, 1.0]
     assert [found.optimizer["step"].item() for found in kept] == [0.0, 1.0]
 
 
