@@ -5,6 +5,7 @@ seconds, and CUDA does not survive a fork; so it imports, touches no device, and
 
     → {"start": {"kind", "spec", "output", "cache", "threads", "cache_limit"}}
                                         with two descriptors: for events, for text output
+    → {"check": {}}                     with the same: a child that tries the device, and ends with 0 if it computes
     ← {"ready": true}                   once everything is imported
     ← {"started": pid}
     ← {"ended": pid, "status": n}       n: exit status, or minus the number of the signal that ended it
@@ -23,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bgpanet.events import pipe_report
+from bgpanet.events import Report, pipe_report
 from bgpanet.runner import FAILED, Run, end_with, execute
 
 
@@ -34,6 +35,7 @@ def serve(channel: socket.socket) -> None:
 
     import bgpanet.explain
     import bgpanet.prediction
+    import bgpanet.selftest
     import bgpanet.study  # noqa: F401
 
     gc.freeze()  # what is imported stays shared with the children
@@ -57,12 +59,12 @@ def serve(channel: socket.socket) -> None:
             message, descriptors, _, _ = socket.recv_fds(channel, 65_536, 2)
             if not message:
                 break
-            children.add(_fork(channel, json.loads(message)["start"], descriptors, (wake_read, wake_write)))
+            children.add(_fork(channel, json.loads(message), descriptors, (wake_read, wake_write)))
     for child in children:
         os.kill(child, signal.SIGKILL)
 
 
-def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int], own: tuple[int, int]) -> int:
+def _fork(channel: socket.socket, message: dict[str, Any], descriptors: list[int], own: tuple[int, int]) -> int:
     parent = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     pid = os.fork()
@@ -86,13 +88,21 @@ def _fork(channel: socket.socket, request: dict[str, Any], descriptors: list[int
         os.dup2(text, 1)
         os.dup2(text, 2)
         os.close(text)
-        status = execute(_run(request), pipe_report(events))
+        status = _work(message, pipe_report(events))
     finally:
         # Never back into the server's loop, whatever happened; what was printed is flushed first.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _work(message: dict[str, Any], report: Report) -> int:
+    if "check" in message:
+        from bgpanet.selftest import check_device
+
+        return check_device(report)
+    return execute(_run(message["start"]), report)
 
 
 def _run(request: dict[str, Any]) -> Run:

@@ -44,6 +44,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: object) -> None:
         draining.set()
+        pool.drain()
 
     @context.celery.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bgpanet.events import Failure, parse_event
+
 
 class ForkServerGone(Exception):
     """The fork server died; its children died with it."""
@@ -54,6 +56,7 @@ class ForkServer:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._lines = b""
         self._spawn()
 
@@ -82,9 +85,32 @@ class ForkServer:
             raise ForkServerGone(str(error) or "the fork server did not answer") from error
 
     def restart(self) -> None:
-        """Ends what is left of the fork server and its children, and starts a new one."""
-        self.close()
+        """Ends what is left of the fork server and its children, and starts a new one; none once it was closed."""
+        self._end()
+        if self._closed:
+            raise ForkServerGone("the fork server was closed")
         self._spawn()
+
+    def check(self, timeout: float) -> str | None:
+        """Has a child try the device. Returns what is wrong; None: it computes. Raises ForkServerGone."""
+        deadline = time.monotonic() + timeout
+        try:
+            child = self._send({"check": {}}, deadline)
+            try:
+                while (message := self.receive(deadline - time.monotonic())).get("ended") != child.pid:
+                    pass
+                os.set_blocking(child.events, False)  # what it started may hold its end
+                said = _read(child.events)
+            finally:
+                child.signal(signal.SIGKILL)
+                child.close()
+        except (ForkServerGone, OSError) as error:
+            self.restart()
+            raise ForkServerGone(str(error) or "the fork server did not answer") from error
+        if message["status"] == 0:
+            return None
+        failures = [event.message for event in map(parse_event, said.splitlines()) if isinstance(event, Failure)]
+        return failures[0] if failures else f"the child that tried it ended with status {message['status']}"
 
     @property
     def has_message(self) -> bool:
@@ -92,11 +118,13 @@ class ForkServer:
         return b"\n" in self._lines
 
     def _start(self, request: Request, deadline: float) -> Child:
-        while not self._ready:
-            self._ready = bool(self.receive(deadline - time.monotonic()).get("ready"))
         paths = {name: str(getattr(request, name)) for name in ("spec", "output", "cache")}
         limits = {"threads": request.threads, "cache_limit": request.cache_limit}
-        message = {"start": {"kind": request.kind, **limits, **paths}}
+        return self._send({"start": {"kind": request.kind, **limits, **paths}}, deadline)
+
+    def _send(self, message: Mapping[str, Any], deadline: float) -> Child:
+        while not self._ready:
+            self._ready = bool(self.receive(deadline - time.monotonic()).get("ready"))
         events, their_events = os.pipe()
         text, their_text = os.pipe()
         try:
@@ -129,7 +157,13 @@ class ForkServer:
         return message
 
     def close(self) -> None:
-        """Ends the fork server and its children."""
+        """Ends the fork server and its children, for good. Whoever waits for an answer gets ForkServerGone."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
+        self._end()
+
+    def _end(self) -> None:
         self.channel.close()
         process = self._process
         if process is None:
@@ -140,3 +174,11 @@ class ForkServer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _read(descriptor: int) -> bytes:
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(descriptor, 65_536):
+            said += part
+    return said

@@ -1,5 +1,6 @@
 """The slots of a worker: one for each GPU, or as many as asked for on CPUs. Each has its own fork server."""
 
+import itertools
 import logging
 import os
 import socket
@@ -9,21 +10,26 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 import bgpanet
-from services import fleet, jobs
+from services import fleet, jobs, queue
 from services.context import Context
-from services.fleet import Member, Weights
+from services.fleet import READY, Condition, Member, Weights
 from services.worker.child import ForkServer
 from services.worker.devices import Device
 from services.worker.figures import figures
+from services.worker.selftest import problems
 from services.worker.supervisor import Attempt
 
 BEAT_SECONDS = 5.0
+CHECK_AGAIN_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)  # after a self-test that failed; the last one repeats
 
 log = logging.getLogger(__name__)
 
 
 class Slot:
-    """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait."""
+    """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait.
+
+    It takes none before it has passed its self-test, which is repeated until then.
+    """
 
     def __init__(
         self,
@@ -47,13 +53,17 @@ class Slot:
         )
         self.job_id: str | None = None
         self.server = ForkServer(device.environment)
-        self._leaving, self._news = threading.Event(), threading.Event()
+        self.condition = Condition("checking")
+        self._leaving, self._news, self._checked = threading.Event(), threading.Event(), threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
         self._beating.start()
+        threading.Thread(target=self._check, name=f"check-{name}", daemon=True).start()
 
     def work(self, draining: threading.Event) -> None:
-        """Claims and runs jobs until none waits or the worker drains."""
-        while not draining.is_set():
+        """Claims and runs jobs until none waits or the worker drains; nothing while the slot is unfit."""
+        while not self._checked.wait(0.1) and not draining.is_set():
+            pass
+        while not draining.is_set() and self.condition == READY:
             try:
                 claim = jobs.claim(
                     self.context.database,
@@ -78,6 +88,35 @@ class Slot:
         self.job_id = job_id
         self._news.set()
 
+    def drain(self) -> None:
+        """Tells that no more jobs are taken."""
+        self._become(Condition("draining", "the worker was told to leave"))
+
+    def _become(self, condition: Condition) -> None:
+        if self.condition.state != "draining":
+            self.condition = condition
+        self._news.set()
+
+    def _check(self) -> None:
+        """Tries again until the slot is fit, and has it look for the jobs that waited meanwhile."""
+        for number in itertools.count():
+            found = list(problems(self.context, self.server))
+            if self._leaving.is_set():
+                return
+            if not found:
+                self._become(READY)
+                self._checked.set()
+                break
+            self._become(Condition("unfit", "; ".join(found)))
+            self._checked.set()
+            log.error("%s takes no jobs: %s", self.member.name, "; ".join(found))
+            if self._leaving.wait(CHECK_AGAIN_SECONDS[min(number, len(CHECK_AGAIN_SECONDS) - 1)]):
+                return
+        if number:
+            log.warning("%s is fit now", self.member.name)
+            for resource_class in self.device.resource_classes:
+                queue.publish(self.context.celery, resource_class)
+
     def close(self) -> None:
         """Ends the fork server and forgets the registration."""
         self._leaving.set()
@@ -93,7 +132,7 @@ class Slot:
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
-                fleet.beat(self.context.database, self.member, self.job_id, told, self.weights())
+                fleet.beat(self.context.database, self.member, self.job_id, told, self.weights(), self.condition)
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
             self._news.wait(BEAT_SECONDS)
@@ -121,6 +160,10 @@ class SlotPool:
         finally:
             with self._lock:
                 self._idle.append(slot)
+
+    def drain(self) -> None:
+        for slot in self.slots:
+            slot.drain()
 
     def close(self) -> None:
         for slot in self.slots:

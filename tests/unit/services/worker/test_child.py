@@ -72,6 +72,10 @@ def test_a_child_explains_what_another_has_trained(server: ForkServer, tmp_path:
     assert all(Path(event.path).is_file() for event in written)
 
 
+def test_a_child_tries_the_device(server: ForkServer) -> None:
+    assert server.check(120) is None
+
+
 def test_a_wrong_spec_is_refused_by_the_child(server: ForkServer, tmp_path: Path) -> None:
     child = server.start(request(tmp_path, model="nothing"))
     said = events(child)

@@ -1,0 +1,124 @@
+"""A slot that fails its self-test takes no jobs, says why, and heals."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from bgpanet.data import synthetic
+from services import submission, views
+from services.context import Context
+from services.fleet import Weights
+from services.migration import migrate
+from services.settings import Settings
+from services.submission import Request
+from services.tokens import Principal
+from services.worker import slots
+from services.worker.child import ForkServer
+from services.worker.devices import Device
+from services.worker.selftest import problems
+from services.worker.slots import Slot
+from tests.support.registering import register
+
+ADMIN = Principal("ada", "admin")
+
+
+class Computes(ForkServer):
+    """A fork server that was found to be in order already: only the other questions are asked in earnest."""
+
+    def __init__(self) -> None:
+        pass
+
+    def check(self, timeout: float) -> str | None:
+        return None
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    values = {"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}
+    made = Context(Settings.load(values))
+    migrate(made.settings.database_url)
+    yield made
+    made.database.close()
+    made.celery.close()
+
+
+def test_where_all_is_well_nothing_is_found_and_nothing_is_left(context: Context) -> None:
+    assert list(problems(context, Computes())) == []
+    assert list(context.store.keys("")) == []
+    assert list(context.settings.scratch.iterdir()) == []
+
+
+def test_everything_that_is_wrong_is_told(context: Context) -> None:
+    context.settings.scratch.parent.mkdir(exist_ok=True)
+    context.settings.scratch.write_text("no folder")
+    with context.database.write() as session:
+        session.execute(text("ALTER TABLE workers DROP COLUMN why"))
+    scratch, store, database = problems(context, Computes())
+    assert scratch.startswith("scratch folder: ")
+    assert store.startswith("artifact store: ")
+    assert database.startswith("database: ")
+    assert "workers.why" in database
+
+
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    server = ForkServer({"CUDA_VISIBLE_DEVICES": "GPU-00000000"})
+    try:
+        assert server.check(120) is not None
+    finally:
+        server.close()
+
+
+def until(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 120
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_an_unfit_slot_takes_no_jobs_says_why_and_heals(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.draw(tmp_path / "lesions", lesions=40)
+    register(context, "lesions", tmp_path / "lesions")
+    split = {"folds": 2, "validation_folds": 2}
+    spec = {"model": "bgpanet_micro", "image_size": 32, "split": split, "training": {"epochs": 1, "batch_size": 16}}
+    job, _ = submission.submit(context, ADMIN, Request("train", "lesions", spec))
+    monkeypatch.setattr(slots, "CHECK_AGAIN_SECONDS", (0.1,))
+    woken: list[str] = []
+    monkeypatch.setattr(slots.queue, "publish", lambda app, resource_class: woken.append(resource_class))
+    artifacts = tmp_path / "home" / "artifacts"
+    artifacts.rename(tmp_path / "away")
+    artifacts.write_text("no folder")
+    slot = Slot(context, "w/0", Device("CPU"), 1, lambda: Weights(reachable=False))
+    try:
+        slot.work(threading.Event())  # waits for the self-test
+        (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "unfit"])
+        assert row["why"].startswith("artifact store: ")
+        assert views.get_job(context.database, ADMIN, job["id"])["state"] == "queued"
+        artifacts.unlink()
+        (tmp_path / "away").rename(artifacts)
+        (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "idle"])
+        until(lambda: woken == ["any", "cpu"])
+        assert row["why"] is None
+        slot.work(threading.Event())
+        assert views.get_job(context.database, ADMIN, job["id"])["state"] == "succeeded"
+    finally:
+        slot.close()
+    assert views.list_workers(context.database) == []
+
+
+def test_a_slot_that_is_told_to_leave_during_its_self_test_leaves_at_once(context: Context) -> None:
+    slot = Slot(context, "w/0", Device("CPU"), 1, lambda: Weights(reachable=False))
+    draining = threading.Event()
+    draining.set()
+    slot.drain()
+    slot.work(draining)
+    assert slot.condition.state == "draining"
+    slot.close()
+    assert views.list_workers(context.database) == []
