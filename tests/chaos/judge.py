@@ -94,7 +94,7 @@ class Witness:
         """Raises SQLAlchemyError where the database is away."""
         with self._database.read() as session:
             query = select(Job.id, Job.state, Job.reason, Job.finished_at).where(Job.state.in_(TERMINAL))
-            for job_id, state, reason, at in session.execute(query).tuples():
+            for job_id, state, reason, at in session.execute(query):
                 end = (state, reason, at)
                 known = self._ended.setdefault(job_id, end)
                 if known != end:
@@ -172,7 +172,7 @@ def _overlaps(job_id: str, attempts: Sequence[Attempt], found: Findings) -> None
 def _transitions(database: Database, found: Findings) -> None:
     with database.read() as session:
         rows = session.execute(select(Transition.job_id, Transition.state).order_by(Transition.id)).all()
-        states = dict(session.execute(select(Job.id, Job.state)).tuples().all())
+        states = {job_id: state for job_id, state in session.execute(select(Job.id, Job.state))}
     last: dict[str, str] = {}
     for job_id, state in rows:
         if state not in MAY_FOLLOW.get(last.get(job_id), set()):
@@ -202,7 +202,7 @@ def _files(database: Database, store: "ArtifactStore", found: Findings) -> None:
     with database.read() as session:
         artifacts = session.execute(select(Artifact.job_id, Artifact.name, Artifact.key)).all()
         checkpoints = session.execute(select(Checkpoint.job_id, Checkpoint.step, Checkpoint.files)).all()
-        states = dict(session.execute(select(Job.id, Job.state)).tuples().all())
+        states = {job_id: state for job_id, state in session.execute(select(Job.id, Job.state))}
     there = set(store.keys("jobs/"))
     for job_id, name, key in artifacts:
         if key not in there:

