@@ -9,20 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from bgpanet.data import synthetic
-from services import submission, views
+from services import jobs, queue, views
 from services.context import Context
 from services.fleet import Weights
+from services.jobs import NewJob
 from services.migration import migrate
 from services.settings import Settings
-from services.submission import Request
 from services.tokens import Principal
 from services.worker import slots
 from services.worker.child import ForkServer
 from services.worker.devices import Device
 from services.worker.selftest import problems
 from services.worker.slots import Slot
-from tests.support.registering import register
 
 ADMIN = Principal("ada", "admin")
 
@@ -84,30 +82,27 @@ def until(look: Callable[[], Any]) -> Any:
 def test_an_unfit_slot_takes_no_jobs_says_why_and_heals(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synthetic.draw(tmp_path / "lesions", lesions=40)
-    register(context, "lesions", tmp_path / "lesions")
-    split = {"folds": 2, "validation_folds": 2}
-    spec = {"model": "bgpanet_micro", "image_size": 32, "split": split, "training": {"epochs": 1, "batch_size": 16}}
-    job, _ = submission.submit(context, ADMIN, Request("train", "lesions", spec))
+    source = {"source": {"format": "nothing", "folder": str(tmp_path)}}
+    new = NewJob("register", "nothing", source, "d", "ada", registers="nothing")
+    job_id, _ = jobs.submit(context.database, new)
     monkeypatch.setattr(slots, "CHECK_AGAIN_SECONDS", (0.1,))
     woken: list[str] = []
-    monkeypatch.setattr(slots.queue, "publish", lambda app, resource_class: woken.append(resource_class))
+    monkeypatch.setattr(queue, "publish", lambda app, resource_class: woken.append(resource_class))
     artifacts = tmp_path / "home" / "artifacts"
-    artifacts.rename(tmp_path / "away")
+    artifacts.parent.mkdir(exist_ok=True)
     artifacts.write_text("no folder")
     slot = Slot(context, "w/0", Device("CPU"), 1, lambda: Weights(reachable=False))
     try:
         slot.work(threading.Event())  # waits for the self-test
         (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "unfit"])
         assert row["why"].startswith("artifact store: ")
-        assert views.get_job(context.database, ADMIN, job["id"])["state"] == "queued"
+        assert views.get_job(context.database, ADMIN, job_id)["state"] == "queued"
         artifacts.unlink()
-        (tmp_path / "away").rename(artifacts)
         (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "idle"])
         until(lambda: woken == ["any", "cpu"])
         assert row["why"] is None
         slot.work(threading.Event())
-        assert views.get_job(context.database, ADMIN, job["id"])["state"] == "succeeded"
+        assert views.list_attempts(context.database, ADMIN, job_id)[0]["worker"] == "w/0"
     finally:
         slot.close()
     assert views.list_workers(context.database) == []
