@@ -14,11 +14,11 @@ from bgpanet.registration import CHECKS
 from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
 from services import jobs, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
+from services.claims import Limits, NewJob
 from services.context import Context
 from services.database import Database
 from services.errors import Conflict, NotFound
 from services.ids import new_id
-from services.jobs import Limits, NewJob
 from services.tables import TERMINAL, Artifact, Dataset, Job
 from services.tokens import Principal
 

@@ -22,10 +22,10 @@ from bgpanet.specs import (
     parse_spec,
 )
 from services import fleet, jobs, queue, views
+from services.claims import Limits, NewJob
 from services.context import Context
 from services.errors import NotFound
 from services.fleet import Weights
-from services.jobs import Limits, NewJob
 from services.tables import Dataset
 from services.tokens import Principal
 

@@ -22,9 +22,9 @@ from bgpanet.registration import LOCKED_FILES
 from bgpanet.specs import limited_at_once, parse_spec
 from services import sources
 from services.artifacts import ArtifactStore, sha256_of
+from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.jobs import Claim, NewArtifact, StoredFile
 from services.tables import Artifact, Checkpoint, Dataset, Job, Upload
 
 MODEL_FILES = {

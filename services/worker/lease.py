@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from services import jobs
+from services.claims import Batch, Lease
 from services.database import Database
 from services.errors import StaleAttempt
-from services.jobs import Batch, Lease
 
 WRITE_SECONDS = 1.0  # between two writes; short leases are renewed more often
 

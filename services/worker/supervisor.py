@@ -32,9 +32,9 @@ from bgpanet.events import (
 )
 from bgpanet.specs import half_at_once, parse_spec
 from services import jobs
+from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.jobs import Claim, NewArtifact, StoredFile
 from services.worker.child import Child, ForkServer, ForkServerGone, Request
 from services.worker.files import Uploader, Workbench
 from services.worker.lease import LeaseKeeper

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from services import jobs, views
-from services.jobs import Batch, Lease
+from services.claims import Batch, Lease
 from services.tokens import Principal
 from tests.browser.conftest import Site, Visit, visit
 

@@ -18,11 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services import jobs, retention, views
 from services.artifacts import open_store
+from services.claims import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.context import Context
 from services.database import Database
 from services.errors import Conflict, StaleAttempt
 from services.ids import new_id
-from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.leadership import Leadership
 from services.migration import config, migrate
 from services.order import Offer

@@ -9,9 +9,9 @@ import redis
 from sqlalchemy import insert
 
 from services import jobs, queue, scheduler, submission, views
+from services.claims import NewJob
 from services.context import Context
 from services.database import Database
-from services.jobs import NewJob
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request

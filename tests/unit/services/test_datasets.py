@@ -14,10 +14,10 @@ from bgpanet.data.readers import read
 from bgpanet.data.readers.draft import Progress
 from bgpanet.errors import InvalidInput
 from services import datasets, jobs, submission, views
+from services.claims import NewJob
 from services.context import Context
 from services.datasets import Registration
 from services.errors import Conflict, NotFound, StaleAttempt, StorageError
-from services.jobs import NewJob
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request

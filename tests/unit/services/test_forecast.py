@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import insert
 
 from services import fleet, jobs
+from services.claims import Batch
 from services.database import Database
 from services.fleet import Member, Weights
 from services.forecast import look_ahead
-from services.jobs import Batch
 from services.order import Offer
 from services.tables import Base, Dataset
 from tests.unit.services.test_jobs import DATASET, LEASE, Clock, claim, new_job, submit

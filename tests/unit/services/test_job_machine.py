@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import insert, select
 
 from services import jobs
+from services.claims import MAX_ATTEMPTS, Batch, Lease, Limits, NewArtifact, NewJob, Orders, StoredFile
 from services.database import Database
 from services.errors import Busy, Conflict, StaleAttempt
-from services.jobs import Batch, Lease, Limits, NewArtifact, NewJob, StoredFile
 from services.order import Offer
 from services.tables import Artifact, Attempt, Base, Checkpoint, Dataset, Job, Transition
 from tests.unit.services.test_jobs import DATASET, LEASE, Clock
@@ -161,7 +161,7 @@ class JobMachine(RuleBasedStateMachine):
             job.losses -= 1
             job.idle_end("cancelled")
             self.after_end(job)
-        elif job.losses < jobs.MAX_ATTEMPTS:
+        elif job.losses < MAX_ATTEMPTS:
             job.not_before = self.clock.now + round(DELAYS[job.losses - 1] * 1000)
             self.give_back(job)
         else:
@@ -382,7 +382,7 @@ class JobMachine(RuleBasedStateMachine):
         job = self.jobs[lease.job_id]
         orders = self.calls(lease, job.step + 1)[what]()
         if what == "renew":
-            assert orders == jobs.Orders(cancel=job.cancel, pause=job.pause)
+            assert orders == Orders(cancel=job.cancel, pause=job.pause)
             job.lease_until = self.clock.now + round(LEASE * 1000)
         elif what == "checkpoint":
             job.step, job.losses = job.step + 1, 0

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import insert, select
 
 from services import jobs, views
+from services.claims import MAX_ATTEMPTS, Batch, Claim, Lease, NewArtifact, NewJob, Orders, StoredFile
 from services.database import Database
 from services.errors import Conflict, NotFound, StaleAttempt
-from services.jobs import Batch, Claim, Lease, NewArtifact, NewJob, StoredFile
 from services.order import Offer
 from services.tables import Attempt, Base, Dataset, Job
 from services.tokens import Principal
@@ -246,7 +246,7 @@ def test_a_job_of_a_silent_worker_is_queued_again_with_its_checkpoint(database: 
 
 def test_a_job_that_kills_every_worker_fails_after_its_attempts(database: Database, clock: Clock) -> None:
     job_id = submit(database)
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         clock.forward(120)
         claim(database)
         clock.forward(LEASE + 1)
@@ -338,7 +338,7 @@ def test_an_unknown_reason_becomes_internal(database: Database) -> None:
 
 def test_a_released_job_waits_again_at_once_and_nothing_is_counted_against_it(database: Database) -> None:
     job_id = submit(database)
-    for _ in range(jobs.MAX_ATTEMPTS + 2):
+    for _ in range(MAX_ATTEMPTS + 2):
         jobs.release(database, claim(database).lease, "leaving")
     assert state(database, job_id) == ("queued", None)
 
@@ -489,7 +489,7 @@ def test_a_running_job_is_paused_when_its_worker_gives_it_back_and_goes_on_after
     job_id = submit(database)
     lease = claim(database).lease
     assert jobs.pause(database, job_id) == "running"
-    assert jobs.renew(database, lease, LEASE) == jobs.Orders(cancel=False, pause=True)
+    assert jobs.renew(database, lease, LEASE) == Orders(cancel=False, pause=True)
     jobs.release(database, lease, "paused on request")
     assert state(database, job_id)[0] == "paused"
     assert jobs.claim(database, "w", Offer(["any"]), LEASE) is None
@@ -611,7 +611,7 @@ def test_a_job_that_gets_on_is_never_given_up(database: Database, clock: Clock) 
         jobs.fail(database, lease, "worker_lost", "killed")
         clock.forward(60)
     assert state(database, job_id)[0] == "queued"
-    for _ in range(jobs.MAX_ATTEMPTS - 1):  # the first one was the last of those above
+    for _ in range(MAX_ATTEMPTS - 1):  # the first one was the last of those above
         lease = claim(database).lease
         jobs.record_checkpoint(database, lease, 7, 1, {"m": StoredFile("k7", "0" * 64, 1)})  # no further than before
         jobs.fail(database, lease, "worker_lost", "killed")

@@ -13,8 +13,8 @@ from bgpanet.errors import InvalidInput
 from bgpanet.specs import LockSpec
 from services import jobs, submission, views
 from services.artifacts import sha256_of
+from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
-from services.jobs import Claim, NewArtifact, StoredFile
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request

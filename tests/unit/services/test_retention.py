@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from services import jobs, retention
+from services.claims import Batch, Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.database import Database
-from services.jobs import Batch, Claim, NewArtifact, StoredFile
 from services.settings import Settings
 from services.tables import Attempt, Base, Checkpoint, Dataset, LogLine, Metric, Transition
 from tests.unit.services.test_jobs import DATASET, Clock, claim, new_job

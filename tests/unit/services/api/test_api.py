@@ -13,9 +13,9 @@ from sqlalchemy import insert, update
 
 from services import fleet, jobs, tokens
 from services.artifacts import sha256_of
+from services.claims import NewArtifact, StoredFile
 from services.context import Context
 from services.fleet import Member, Weights
-from services.jobs import NewArtifact, StoredFile
 from services.order import Offer
 from services.settings import Settings
 from services.tables import Base, Dataset

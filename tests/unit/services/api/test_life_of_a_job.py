@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from services import jobs
-from services.jobs import StoredFile
+from services.claims import Claim, StoredFile
 from services.order import Offer
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture
 
 
-def claim(api: Api) -> jobs.Claim:
+def claim(api: Api) -> Claim:
     claimed = jobs.claim(api.context.database, "w", Offer(["any"]), 30)
     assert claimed is not None
     return claimed

@@ -16,9 +16,9 @@ from bgpanet.evaluation.metrics import classification_metrics
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.specs import CrossValidateSpec, parse_spec
 from services import fleet, jobs, tokens
+from services.claims import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.context import Context
 from services.fleet import Member, Weights
-from services.jobs import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.order import Offer
 from services.settings import Settings
 from services.tables import Base, Dataset

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from services import jobs
+from services.claims import MAX_ATTEMPTS, Lease
 from services.order import Offer
 from tests.unit.services.dashboard.browsing import words_of
 from tests.unit.services.dashboard.conftest import SignIn
@@ -64,7 +65,7 @@ def test_only_what_can_still_change_is_asked_for_again(ids: dict[str, str], made
     for name in ("running", "queued"):
         jobs.cancel(made.context.database, ids[name])
     for name in ("running",):
-        jobs.confirm_cancel(made.context.database, jobs.Lease(ids[name], 1))
+        jobs.confirm_cancel(made.context.database, Lease(ids[name], 1))
     assert "data-active" not in client.get("/jobs").text
 
 
@@ -190,7 +191,7 @@ def test_every_reason_of_the_state_machine_has_plain_words(made: Service, client
     told = set()
     for reason in jobs.REASONS:
         job_id = made.submit()
-        for _ in range(jobs.MAX_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             with made.context.database.write() as session:
                 session.connection().exec_driver_sql("UPDATE jobs SET not_before = 0")
             claim = jobs.claim(made.context.database, "w", Offer(["any"]), 30)

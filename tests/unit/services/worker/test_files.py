@@ -5,8 +5,8 @@ from pathlib import Path
 
 from services import jobs
 from services.artifacts import sha256_of
+from services.claims import Lease, StoredFile
 from services.context import Context
-from services.jobs import Lease, StoredFile
 from services.worker.files import Workbench
 from tests.unit.services.dashboard.full_service import SPEC, add_datasets, service
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from services import jobs, queue, views
+from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
-from services.jobs import NewJob
 from services.migration import migrate
 from services.settings import Settings
 from services.tokens import Principal
