@@ -17,7 +17,8 @@ class Offer:
     """What a worker slot has to give.
 
     resource_classes: whose jobs it takes; weights: the files of ImageNet weights that it can have; labels: what jobs
-    may ask for by name; memory_gb: of its device, 10^9 bytes; version: the worker's, for the record.
+    may ask for by name; memory_gb: of its device, 10^9 bytes; version: the worker's, for the record;
+    without: jobs that it has found not to understand.
     """
 
     resource_classes: Sequence[str]
@@ -25,6 +26,7 @@ class Offer:
     labels: frozenset[str] = frozenset()
     memory_gb: float = inf
     version: str | None = None
+    without: frozenset[str] = frozenset()
 
 
 def servable(offer: Offer) -> ColumnElement[bool]:
@@ -33,6 +35,7 @@ def servable(offer: Offer) -> ColumnElement[bool]:
     enough = Job.memory_gb.is_(None) if offer.memory_gb <= 0 else or_(Job.memory_gb.is_(None), _fits(offer.memory_gb))
     return (
         Job.resource_class.in_(offer.resource_classes)
+        & Job.id.not_in(offer.without)
         & or_(Job.weights.is_(None), Job.weights.in_(offer.weights))
         & ~missing
         & enough

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -52,6 +53,7 @@ class Slot:
             memory_gb=device.memory_gb,
         )
         self.job_id: str | None = None
+        self._strange: set[str] = set()  # jobs for a newer version than this
         self.server = ForkServer(device.environment)
         self.condition = Condition("checking")
         self._leaving, self._news, self._checked = threading.Event(), threading.Event(), threading.Event()
@@ -68,7 +70,7 @@ class Slot:
                 claim = jobs.claim(
                     self.context.database,
                     self.member.name,
-                    self.member.offer(self.weights()),
+                    replace(self.member.offer(self.weights()), without=frozenset(self._strange)),
                     self.context.settings.lease_seconds,
                     self.context.settings.running_per_user,
                 )
@@ -80,7 +82,10 @@ class Slot:
             self._busy_with(claim.lease.job_id)
             log.info("%s: job %s, attempt %d", self.member.name, claim.lease.job_id, claim.lease.attempt)
             try:
-                Attempt(self.context, claim, self.server, self.threads, draining).run()
+                attempt = Attempt(self.context, claim, self.server, self.threads, draining)
+                attempt.run()
+                if not attempt.understood:
+                    self._strange.add(claim.lease.job_id)
             finally:
                 self._busy_with(None)
 

@@ -12,10 +12,12 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
+import bgpanet
 from bgpanet.errors import InvalidInput
 from bgpanet.events import (
     ArtifactWritten,
@@ -68,6 +70,7 @@ class Attempt:
         self.failure: Failure | None = None
         self.artifacts: list[ArtifactWritten] = []
         self.stalled = self.timed_out = False
+        self.understood = True
         self._heard_at = time.monotonic()
         self._deadline = None if claim.seconds_left is None else time.monotonic() + claim.seconds_left
 
@@ -93,6 +96,10 @@ class Attempt:
             end = None
         except _Unwanted:
             end = self._outcome(INTERRUPTED)
+        except _NotUnderstood as error:
+            self.understood = False
+            why = f"a worker of version {bgpanet.__version__} does not understand it: {error}"
+            end = partial(jobs.release, self.context.database, self.claim.lease, why)
         except InvalidInput as error:
             told = [Told(level="refused", where=problem.where, what=problem.what) for problem in error.problems]
             end = self._failing(error.reason, str(error), told)
@@ -112,6 +119,10 @@ class Attempt:
     # ── The child ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> Callable[[], None] | None:
+        try:
+            parse_spec(self.claim.kind, self.claim.spec)
+        except InvalidInput as error:  # it was checked when it was accepted, by a newer version
+            raise _NotUnderstood(str(error)) from None
         if self.claim.images_at_once is not None:
             images = self.claim.images_at_once
             self._warn(f"an earlier attempt was out of memory: now {images} images at once, the batch in more parts")
@@ -277,6 +288,10 @@ class Attempt:
                     log.error("job %s: its end could not be written: %s", self.claim.lease.job_id, error)
                     return
                 time.sleep(0.5)
+
+
+class _NotUnderstood(Exception):
+    """The job asks for something that this version does not know."""
 
 
 class _Unwanted(Exception):
