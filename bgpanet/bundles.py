@@ -57,17 +57,25 @@ def save_bundle(folder: Path, card: ModelCard, weights: dict[str, torch.Tensor])
     return [folder / WEIGHTS, folder / CARD]
 
 
+def load_card(folder: Path) -> ModelCard:
+    """What is told of a model. Raises InvalidInput: the file is missing or damaged."""
+    try:
+        return ModelCard.model_validate_json((folder / CARD).read_bytes())
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error, CARD)) from None
+    except OSError as error:
+        raise InvalidInput.one(str(folder), f"is no model that can be read: {error}") from None
+
+
 def load_bundle(folder: Path) -> tuple[nn.Module, ModelCard]:
     """The network with its weights, on the CPU, and its card.
 
     Raises:
         InvalidInput: a file is missing or damaged, or the weights do not fit the card, or are not finite.
     """
+    card = load_card(folder)
     try:
-        card = ModelCard.model_validate_json((folder / CARD).read_bytes())
         tensors = load_file(folder / WEIGHTS)
-    except ValidationError as error:
-        raise InvalidInput(problems_of(error, CARD)) from None
     except (OSError, SafetensorError) as error:
         raise InvalidInput.one(str(folder), f"is no model that can be read: {error}") from None
     # Where the weights came from before training does not matter any more.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bgpanet.bundles import CARD, ModelCard, load_bundle
+from bgpanet.bundles import CARD, ModelCard, load_bundle, load_card
 from bgpanet.errors import InvalidInput
 from bgpanet.inference import softmax
 
@@ -33,14 +33,22 @@ def load_models(folder: Path) -> tuple[Ensemble, list[ModelCard]]:
     Raises:
         InvalidInput: there is none, one can't be read, or they differ in classes or size of image.
     """
-    folders = [folder]
-    if not (folder / CARD).exists():
-        folders = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-"))) or [folder]
-    loaded = [load_bundle(path) for path in folders]
-    cards = [card for _, card in loaded]
+    loaded = [load_bundle(path) for path in _members(folder)]
+    return Ensemble([model for model, _ in loaded]), load_cards(folder)
+
+
+def load_cards(folder: Path) -> list[ModelCard]:
+    """The cards of the same models, whose weights need not be there. Raises InvalidInput as `load_models`."""
+    cards = [load_card(path) for path in _members(folder)]
     if len({(card.classes, card.image_size) for card in cards}) > 1:
         raise InvalidInput.one(str(folder), "holds models of different classes or sizes of image")
-    return Ensemble([model for model, _ in loaded]), cards
+    return cards
+
+
+def _members(folder: Path) -> list[Path]:
+    if (folder / CARD).exists():
+        return [folder]
+    return sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-"))) or [folder]
 
 
 def answers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,9 +18,9 @@ from bgpanet.compute import Compute, choose_compute
 from bgpanet.data.batches import on_device
 from bgpanet.data.index import Index
 from bgpanet.data.pixels import Part, stream_pixels
-from bgpanet.ensemble import Ensemble, answers, load_models
+from bgpanet.ensemble import Ensemble, answers, load_cards, load_models
 from bgpanet.errors import Interrupted, InvalidInput
-from bgpanet.evaluation.predictions import PredictionTable, PredictionWriter
+from bgpanet.evaluation.predictions import PredictionTable, PredictionWriter, no_formula
 from bgpanet.events import Log, Progress, Result
 from bgpanet.experiment import Workplace, read_data
 from bgpanet.inference import infer_batches
@@ -39,7 +39,8 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     Raises:
         InvalidInput, OutOfMemory, Interrupted.
     """
-    models, cards = load_models(Path(spec.model))
+    folder = Path(spec.model)
+    cards = load_cards(folder)
     card = cards[0]
     index = read_data(spec)
     wanted = _wanted(spec, index)
@@ -52,6 +53,7 @@ def predict(spec: PredictSpec, place: Workplace) -> dict[str, Any]:
     else:
         compute = choose_compute(spec.precision, place.threads)
         compute.activate()
+        models, _ = load_models(folder)
         within = None if spec.shard is None else wanted
         tables = answer(models.to(compute.device), card, index, spec.batch_size, compute, place, within)
     with Answers(place.output, card.classes) as written:
@@ -120,7 +122,8 @@ class Answers:
         self.images += len(expected)
         readable = np.array([not error for error in table.errors], dtype=bool)
         self.unreadable += int((~readable).sum())
-        self._lines.writerows((i, why) for i, why in zip(table.image_ids, table.errors, strict=True) if why)
+        told = zip(table.image_ids, table.errors, strict=True)
+        self._lines.writerows(map(no_formula, row) for row in told if row[1])
         best = table.probabilities[readable].argmax(axis=1)
         self.predicted += np.bincount(best, minlength=len(self.predicted))
         if table.disagreement is not None:
@@ -138,10 +141,12 @@ class Answers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._errors.close()
-        if kind is None:
-            self._partial.rename(self.files[2])
-        self._partial.unlink(missing_ok=True)
-        self._writer.__exit__(kind, error, at)
+        try:
+            self._writer.__exit__(kind, error, at)
+            if kind is None:
+                self._partial.rename(self.files[2])
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 def _wanted(spec: PredictSpec, index: Index) -> range:

@@ -529,7 +529,7 @@ def s3_client(endpoint_url: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    return boto3.Session().client(  # the default session would keep the first credentials that it saw
         "s3",
         endpoint_url=endpoint_url,
         config=Config(

@@ -1,9 +1,9 @@
 """The table of predictions that a run leaves behind: one row an image, as CSV for people and Parquet for programs.
 
 Columns: image_id, group, fold, truth, predicted, error; `disagreement` where several models answered together; then
-`p_<class>` for each class in the model's order. Both
-files hold the same values: a float32 is written to CSV with the digits of the equal float64, so it reads the same
-at either width. What is not known is an empty cell in CSV and a null in Parquet.
+`p_<class>` for each class in the model's order. Both files hold the same values: a float32 is written to CSV with the
+digits of the equal float64, so it reads the same at either width. What is not known is an empty cell in CSV and a null
+in Parquet.
 """
 
 import csv
@@ -292,4 +292,9 @@ def _csv_cells(name: str, column: Any) -> Iterable[object]:
     cells: list[Any] = column.to_pylist()
     if name not in TEXT_COLUMNS:
         return cells
-    return [f"'{cell}" if cell and cell.startswith(_FORMULA_STARTS) else cell for cell in cells]
+    return [no_formula(cell) if cell else cell for cell in cells]
+
+
+def no_formula(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

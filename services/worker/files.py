@@ -76,7 +76,8 @@ class Workbench:
             self._child(child, self.output / f"{part}-{number}")
         if self.claim.kind in MODEL_FILES:
             model = self.folder / "model"
-            self._model(spec["model"], MODEL_FILES[self.claim.kind], model)
+            joins = self.claim.kind == "predict" and self.claim.children
+            self._model(spec["model"], ("model.json",) if joins else MODEL_FILES[self.claim.kind], model)
             spec["model"] = str(model)
         self.spec.write_text(json.dumps(spec), encoding="utf-8")
 

@@ -18,7 +18,8 @@ PACE = Pace(
     epochs=8,
     variants=1,
     redis_gone_seconds=10.0,
-    quiet_seconds=120.0,
+    quiet_seconds=240.0,
+    max_attempts=100,  # a slow machine hits one job often
     without=("hang child", "job that kills every worker", "out of memory"),  # each takes half a minute
 )
 

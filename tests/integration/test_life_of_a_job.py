@@ -83,7 +83,7 @@ def test_a_paused_training_frees_its_slot_and_goes_on_later_with_the_same_bits(r
 
 @pytest.mark.timeout(400)
 def test_a_time_limit_ends_a_run_after_a_checkpoint_from_which_a_retry_goes_on(running: Cluster) -> None:
-    spec = tiny_spec(400, checkpoint_seconds=0)
+    spec = tiny_spec(100_000, checkpoint_seconds=0, patience=100_000)
     request = Request(kind="train", dataset="lesions", spec=spec, time_limit=4)
     job, _ = submission.submit(running.context, ADMIN, request)
     ended = until(running, job["id"], *TERMINAL)
