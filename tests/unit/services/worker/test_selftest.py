@@ -63,6 +63,31 @@ def test_everything_that_is_wrong_is_told(context: Context) -> None:
     assert "workers.why" in database
 
 
+@pytest.mark.parametrize("column", ["colour TEXT", "colour TEXT NOT NULL DEFAULT 'red'"])
+def test_a_newer_database_will_do_while_what_it_has_more_fills_itself(context: Context, column: str) -> None:
+    with context.database.write() as session:
+        session.execute(text(f"ALTER TABLE attempts ADD COLUMN {column}"))
+    assert list(problems(context, Computes())) == []
+
+
+def test_a_newer_database_that_wants_more_than_this_version_knows_is_told(context: Context) -> None:
+    with context.database.write() as session:
+        session.execute(text("DROP TABLE log_lines"))
+        known = "id INTEGER PRIMARY KEY, job_id TEXT, attempt INTEGER, at BIGINT, level TEXT, message TEXT"
+        session.execute(text(f"CREATE TABLE log_lines ({known}, colour TEXT NOT NULL)"))
+    (database,) = problems(context, Computes())
+    assert database.startswith("database: log_lines.colour must be filled")
+
+
+def test_clocks_that_disagree_are_told_and_harm_nothing(
+    context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = time.time() - 3600
+    monkeypatch.setattr("services.worker.selftest.time.time", lambda: here)
+    assert list(problems(context, Computes())) == []
+    assert "the database's clock is +36" in caplog.text
+
+
 def test_a_gpu_that_is_not_there_is_told() -> None:
     server = ForkServer({"CUDA_VISIBLE_DEVICES": "GPU-00000000"})
     try:
