@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import and_, case, delete, insert, select, update
 
 from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Database, now_ms
@@ -84,24 +84,21 @@ def beat(
 ) -> None:
     """Registers the slot, or tells that it is still there: with its present job, figures of host and device, weights
     within reach, and whether it takes jobs."""
-    present = {"job_id": job_id, "figures": dict(figures), "weights": asdict(weights), "seen_at": now_ms()}
-    present |= asdict(condition)
+    lists: dict[str, Any] = {"resource_classes": list(member.resource_classes), "labels": list(member.labels)}
+    present: dict[str, Any] = {
+        "job_id": job_id,
+        "figures": dict(figures),
+        "weights": asdict(weights),
+        "seen_at": now_ms(),
+    }
+    present |= {**asdict(member), **lists, **asdict(condition)}
+    # One that was killed and started again under its name may offer something else.
+    is_same = and_(Worker.host == member.host, Worker.pid == member.pid)
+    began = case((is_same, Worker.started_at), else_=now_ms())
     with database.write() as session:
-        if not changed(session.execute(update(Worker).where(Worker.name == member.name).values(**present))):
-            session.execute(
-                insert(Worker).values(
-                    name=member.name,
-                    host=member.host,
-                    pid=member.pid,
-                    version=member.version,
-                    device=member.device,
-                    resource_classes=list(member.resource_classes),
-                    labels=list(member.labels),
-                    memory_gb=member.memory_gb,
-                    started_at=now_ms(),
-                    **present,
-                )
-            )
+        known = update(Worker).where(Worker.name == member.name).values(**present, started_at=began)
+        if not changed(session.execute(known)):
+            session.execute(insert(Worker).values(**present, started_at=now_ms()))
 
 
 def offer(row: Worker) -> Offer:

@@ -9,6 +9,7 @@ from celery.signals import worker_shutting_down
 
 from services.context import Context
 from services.queue import WAKE, queue_name
+from services.worker.departure import Departure
 from services.worker.devices import find_devices, labels_of
 from services.worker.slots import Slot, SlotPool
 from services.worker.weights import Lookout
@@ -26,7 +27,8 @@ class WorkerOptions:
 
 
 def run_worker(context: Context, options: WorkerOptions) -> None:
-    """Works until SIGTERM or SIGINT: then running children write a checkpoint and their jobs are given back.
+    """Works until SIGTERM or SIGINT: then running children write a checkpoint and their jobs are given back. Soon after
+    their grace, or a second signal, it is gone, whatever hangs.
 
     Raises:
         ValueError: a label is none.
@@ -39,16 +41,17 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     pool = SlotPool(
         [Slot(context, f"{name}/{n}", device, threads, weights, labels[n]) for n, device in enumerate(devices)]
     )
-    draining = threading.Event()
+    departure = Departure(context.settings.grace_seconds)
+    threading.Thread(target=departure.watch, args=(pool.give_back,), name="departure", daemon=True).start()
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: object) -> None:
-        draining.set()
+        departure.ask()
         pool.drain()
 
     @context.celery.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake() -> None:
-        pool.work(draining)
+        pool.work(departure)
 
     classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
     try:
@@ -66,6 +69,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
             ]
         )
     finally:
-        draining.set()
+        if not departure.is_set():
+            departure.ask()
         weights.close()
         pool.close()

@@ -35,7 +35,12 @@ class Device:
 def find_devices(slots: int | None) -> list[Device]:
     """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, else `slots` (or one) times its CPU, each with
     its share of the memory. No torch, no CUDA: the driver's library is asked."""
-    found = visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))[:slots]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        found = [] if wanted == "" else visible(gpus(), wanted)[:slots]
+    except DriverBroken as error:
+        # It would be worse to compute on the CPU in the GPU's place: this slot will be unfit.
+        found = [Device(f"GPU ({error})", "GPU-silent")]
     share = psutil.virtual_memory().total / 1e9 / (slots or 1)
     return found or [Device("CPU", memory_gb=share)] * (slots or 1)
 
@@ -56,17 +61,27 @@ def visible(found: Sequence[Device], wanted: str | None) -> list[Device]:
     return chosen
 
 
+class DriverBroken(Exception):
+    """There is a GPU driver, and it does not answer."""
+
+
 @functools.cache
 def nvml() -> Any | None:
-    """NVIDIA's management library, ready to be asked; None where this host has none, or no driver."""
+    """NVIDIA's management library, ready to be asked; None where this host has none, or no driver.
+
+    Raises:
+        DriverBroken: there is one, and it does not answer (of another version than the library, say).
+    """
     try:
         import pynvml
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
         return None
+    except pynvml.NVMLError as error:
+        raise DriverBroken(str(error)) from error
     return pynvml
 
 

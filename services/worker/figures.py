@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from services.worker.devices import Device, nvml
+from services.worker.devices import Device, DriverBroken, nvml
 
 
 def figures(home: Path, device: Device) -> dict[str, float]:
@@ -20,7 +20,10 @@ def figures(home: Path, device: Device) -> dict[str, float]:
 
 
 def _gpu_figures(uuid: str) -> dict[str, float]:
-    library = nvml()
+    try:
+        library = nvml()
+    except DriverBroken:
+        return {}
     if library is None:
         return {}
     told: dict[str, float] = {}

@@ -6,19 +6,22 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
 import bgpanet
-from services import fleet, jobs, queue
+from services import fleet, jobs
+from services.claims import Lease
 from services.context import Context
+from services.errors import StaleAttempt
 from services.fleet import READY, Condition, Member, Weights
 from services.worker.child import ForkServer
 from services.worker.devices import Device
 from services.worker.figures import figures
 from services.worker.selftest import problems
-from services.worker.supervisor import Attempt
+from services.worker.supervisor import Attempt, Draining
 
 BEAT_SECONDS = 5.0
 CHECK_AGAIN_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)  # after a self-test that failed; the last one repeats
@@ -52,20 +55,23 @@ class Slot:
             labels=labels,
             memory_gb=device.memory_gb,
         )
-        self.job_id: str | None = None
+        self.lease: Lease | None = None
         self._strange: set[str] = set()  # jobs for a newer version than this
         self.server = ForkServer(device.environment)
         self.condition = Condition("checking")
-        self._leaving, self._news, self._checked = threading.Event(), threading.Event(), threading.Event()
+        self._leaving, self._news, self._fit = threading.Event(), threading.Event(), threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
         self._beating.start()
         threading.Thread(target=self._check, name=f"check-{name}", daemon=True).start()
 
-    def work(self, draining: threading.Event) -> None:
-        """Claims and runs jobs until none waits or the worker drains; nothing while the slot is unfit."""
-        while not self._checked.wait(0.1) and not draining.is_set():
+    def work(self, draining: Draining) -> None:
+        """Claims and runs jobs until none waits or the worker drains; first it waits until the slot is fit.
+
+        Meanwhile it holds one wake-up, and the scheduler sends others: were it to return, it would take all of them.
+        """
+        while not draining.is_set() and not self._fit.wait(0.1):
             pass
-        while not draining.is_set() and self.condition == READY:
+        while not draining.is_set():
             try:
                 claim = jobs.claim(
                     self.context.database,
@@ -79,7 +85,7 @@ class Slot:
                 return
             if claim is None:
                 return
-            self._busy_with(claim.lease.job_id)
+            self._busy_with(claim.lease)
             log.info("%s: job %s, attempt %d", self.member.name, claim.lease.job_id, claim.lease.attempt)
             try:
                 attempt = Attempt(self.context, claim, self.server, self.threads, draining)
@@ -89,9 +95,18 @@ class Slot:
             finally:
                 self._busy_with(None)
 
-    def _busy_with(self, job_id: str | None) -> None:
-        self.job_id = job_id
+    def _busy_with(self, lease: Lease | None) -> None:
+        self.lease = lease
         self._news.set()
+
+    def give_back(self) -> None:
+        """Gives the present job back, whatever is still under way for it."""
+        if (lease := self.lease) is None:
+            return
+        try:
+            jobs.release(self.context.database, lease, "the worker was told to leave, and had no time left")
+        except (SQLAlchemyError, StaleAttempt) as error:
+            log.warning("job %s was not given back: %s", lease.job_id, error)
 
     def drain(self) -> None:
         """Tells that no more jobs are taken."""
@@ -103,24 +118,21 @@ class Slot:
         self._news.set()
 
     def _check(self) -> None:
-        """Tries again until the slot is fit, and has it look for the jobs that waited meanwhile."""
+        """Tries again until the slot is fit."""
         for number in itertools.count():
             found = list(problems(self.context, self.server))
             if self._leaving.is_set():
                 return
             if not found:
+                if number:
+                    log.warning("%s is fit now", self.member.name)
                 self._become(READY)
-                self._checked.set()
-                break
+                self._fit.set()
+                return
             self._become(Condition("unfit", "; ".join(found)))
-            self._checked.set()
             log.error("%s takes no jobs: %s", self.member.name, "; ".join(found))
             if self._leaving.wait(CHECK_AGAIN_SECONDS[min(number, len(CHECK_AGAIN_SECONDS) - 1)]):
                 return
-        if number:
-            log.warning("%s is fit now", self.member.name)
-            for resource_class in self.device.resource_classes:
-                queue.publish(self.context.celery, resource_class)
 
     def close(self) -> None:
         """Ends the fork server and forgets the registration."""
@@ -137,7 +149,8 @@ class Slot:
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
-                fleet.beat(self.context.database, self.member, self.job_id, told, self.weights(), self.condition)
+                job_id = None if self.lease is None else self.lease.job_id
+                fleet.beat(self.context.database, self.member, job_id, told, self.weights(), self.condition)
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
             self._news.wait(BEAT_SECONDS)
@@ -147,19 +160,20 @@ class Slot:
 
 
 class SlotPool:
-    """Hands out idle slots."""
+    """Hands out idle slots, those that are fit first."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots = list(slots)
         self._idle = list(slots)
         self._lock = threading.Lock()
 
-    def work(self, draining: threading.Event) -> None:
+    def work(self, draining: Draining) -> None:
         """Has an idle slot work; nothing where all are busy, since they look for more by themselves."""
         with self._lock:
-            slot = self._idle.pop() if self._idle else None
-        if slot is None:
-            return
+            slot = min(self._idle, key=lambda idle: idle.condition != READY, default=None)
+            if slot is None:
+                return
+            self._idle.remove(slot)
         try:
             slot.work(draining)
         finally:
@@ -170,6 +184,10 @@ class SlotPool:
         for slot in self.slots:
             slot.drain()
 
-    def close(self) -> None:
+    def give_back(self) -> None:
         for slot in self.slots:
-            slot.close()
+            slot.give_back()
+
+    def close(self) -> None:
+        with ThreadPoolExecutor(len(self.slots)) as together:
+            list(together.map(Slot.close, self.slots))

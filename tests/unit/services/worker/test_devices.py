@@ -141,3 +141,19 @@ def test_every_slot_is_labelled_with_its_host_its_worker_and_its_gpu(monkeypatch
 def test_a_label_that_is_none_is_refused(label: str) -> None:
     with pytest.raises(ValueError, match="label"):
         labels_of("first", Device("CPU"), (label,))
+
+
+def test_a_driver_that_does_not_answer_is_no_reason_to_compute_on_the_cpu(
+    library: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(self: Library) -> None:
+        raise NVMLError("Driver/library version mismatch")
+
+    for name in ("LibraryNotFound", "DriverNotLoaded"):
+        monkeypatch.setattr(Library, f"NVMLError_{name}", type(name, (NVMLError,), {}), raising=False)
+    monkeypatch.setattr(Library, "nvmlInit", broken)
+    (device,) = find_devices(None)
+    assert (device.resource_classes, "version mismatch" in device.name) == (("any", "gpu"), True)
+    assert "gpu_percent" not in figures(tmp_path, device)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [device.name for device in find_devices(None)] == ["CPU"]

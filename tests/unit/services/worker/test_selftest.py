@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services import jobs, queue, views
+from services import jobs, views
 from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
@@ -63,6 +63,31 @@ def test_everything_that_is_wrong_is_told(context: Context) -> None:
     assert "workers.why" in database
 
 
+@pytest.mark.parametrize("column", ["colour TEXT", "colour TEXT NOT NULL DEFAULT 'red'"])
+def test_a_newer_database_will_do_while_what_it_has_more_fills_itself(context: Context, column: str) -> None:
+    with context.database.write() as session:
+        session.execute(text(f"ALTER TABLE attempts ADD COLUMN {column}"))
+    assert list(problems(context, Computes())) == []
+
+
+def test_a_newer_database_that_wants_more_than_this_version_knows_is_told(context: Context) -> None:
+    with context.database.write() as session:
+        session.execute(text("DROP TABLE log_lines"))
+        known = "id INTEGER PRIMARY KEY, job_id TEXT, attempt INTEGER, at BIGINT, level TEXT, message TEXT"
+        session.execute(text(f"CREATE TABLE log_lines ({known}, colour TEXT NOT NULL)"))
+    (database,) = problems(context, Computes())
+    assert database.startswith("database: log_lines.colour must be filled")
+
+
+def test_clocks_that_disagree_are_told_and_harm_nothing(
+    context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = time.time() - 3600
+    monkeypatch.setattr("services.worker.selftest.time.time", lambda: here)
+    assert list(problems(context, Computes())) == []
+    assert "the database's clock is +36" in caplog.text
+
+
 def test_a_gpu_that_is_not_there_is_told() -> None:
     server = ForkServer({"CUDA_VISIBLE_DEVICES": "GPU-00000000"})
     try:
@@ -86,22 +111,20 @@ def test_an_unfit_slot_takes_no_jobs_says_why_and_heals(
     new = NewJob("register", "nothing", source, "d", "ada", registers="nothing")
     job_id, _ = jobs.submit(context.database, new)
     monkeypatch.setattr(slots, "CHECK_AGAIN_SECONDS", (0.1,))
-    woken: list[str] = []
-    monkeypatch.setattr(queue, "publish", lambda app, resource_class: woken.append(resource_class))
     artifacts = tmp_path / "home" / "artifacts"
     artifacts.parent.mkdir(exist_ok=True)
     artifacts.write_text("no folder")
     slot = Slot(context, "w/0", Device("CPU"), 1, lambda: Weights(reachable=False))
     try:
-        slot.work(threading.Event())  # waits for the self-test
+        work = threading.Thread(target=slot.work, args=(threading.Event(),))
+        work.start()  # it keeps its wake-up until the slot is fit
         (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "unfit"])
         assert row["why"].startswith("artifact store: ")
         assert views.get_job(context.database, ADMIN, job_id)["state"] == "queued"
         artifacts.unlink()
+        work.join(120)
         (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "idle"])
-        until(lambda: woken == ["any", "cpu"])
         assert row["why"] is None
-        slot.work(threading.Event())
         assert views.list_attempts(context.database, ADMIN, job_id)[0]["worker"] == "w/0"
     finally:
         slot.close()

@@ -1,0 +1,55 @@
+"""Which slot is given work, and what is told of a worker that was started again."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services import fleet, views
+from services.database import Database
+from services.fleet import READY, Condition, Member, Weights
+from services.tables import Base
+from services.worker.slots import Slot, SlotPool
+
+
+class Bench(Slot):
+    """A slot that only counts how often it is given work."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition, self.worked = condition, 0
+
+    def work(self, draining: Any) -> None:
+        self.worked += 1
+
+
+@pytest.mark.parametrize("unfit_is_last", [True, False])
+def test_an_unfit_slot_takes_no_wake_up_from_one_that_is_fit(unfit_is_last: bool) -> None:
+    fit, unfit = Bench(READY), Bench(Condition("unfit", "its GPU is lost"))
+    pool = SlotPool([fit, unfit] if unfit_is_last else [unfit, fit])
+    for _ in range(3):
+        pool.work(threading.Event())
+    assert (fit.worked, unfit.worked) == (3, 0)
+
+
+def test_a_worker_that_was_killed_and_started_again_under_its_name_tells_what_it_is_now(tmp_path: Path) -> None:
+    moments = iter(range(1_000, 100_000))
+    database = Database(f"sqlite:///{tmp_path / 'b.db'}", clock=lambda: next(moments))
+    Base.metadata.create_all(database.engine)
+    before = Member("w/0", "node", 1, "0.1.0", "CPU", ["any", "cpu"], ["old"], 8.0)
+    after = Member("w/0", "node", 2, "0.2.0", "H100", ["any", "gpu"], ["new"], 85.5)
+    started = []
+    for member in (before, before, after, after):
+        fleet.beat(database, member, None, {}, Weights())
+        (row,) = views.list_workers(database)
+        told = (row["pid"], row["version"], row["device"], row["resource_classes"], row["labels"], row["memory_gb"])
+        assert told == (
+            member.pid,
+            member.version,
+            member.device,
+            *map(list, (member.resource_classes, member.labels)),
+            member.memory_gb,
+        )
+        started.append(row["started_at"])
+    assert started[0] == started[1] < started[2] == started[3]
+    database.close()
