@@ -347,6 +347,7 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
         StaleAttempt: the lease was lost.
     """
     with database.write() as session:
+        _lock_family(session, lease.job_id)
         if _ended_as(session, lease, "succeeded"):
             return _artifact_keys(session, lease.job_id)
         _end(session, lease, state="succeeded", outcome="succeeded", summary=dict(summary))
@@ -399,6 +400,7 @@ def release(database: Database, lease: Lease, why: str) -> None:
         StaleAttempt: the lease was lost.
     """
     with database.write() as session:
+        _lock_family(session, lease.job_id)
         if _is_cancelled(session, lease):
             _end(session, lease, state="cancelled", outcome="cancelled", detail="cancelled on request")
             _settle(session, lease.job_id)
@@ -413,6 +415,7 @@ def confirm_cancel(database: Database, lease: Lease) -> None:
         StaleAttempt: the lease was lost.
     """
     with database.write() as session:
+        _lock_family(session, lease.job_id)
         if _ended_as(session, lease, "cancelled"):
             return
         _end(session, lease, state="cancelled", outcome="cancelled", detail="cancelled on request")
@@ -703,7 +706,7 @@ def _family(session: Session, job_id: str) -> list[str]:
 
 
 def _lock_family(session: Session, job_id: str) -> None:
-    """Locks the siblings of a job that is to end, where its failure ends them too."""
+    """Locks a job that is to end with its siblings, where the failure of one ends the others: all in the same order."""
     parent = aliased(Job)
     fails_fast = select(parent.id).join(Job, Job.parent_id == parent.id)
     parent_id = session.scalar(fails_fast.where(Job.id == job_id, parent.on_failure == "fail_fast"))
