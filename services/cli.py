@@ -321,10 +321,15 @@ _JOB_COLUMNS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "id": lambda j: j["id"],
     "kind": lambda j: j["kind"],
     "name": lambda j: j["name"],
-    "state": lambda j: j["state"] + (f" ({j['reason']})" if j["reason"] else ""),
+    "state": lambda j: j["state"] + (f" ({told})" if (told := _why(j)) else ""),
     "done": lambda j: f"{j['progress']['fraction']:.0%}",
     "figures": lambda j: figures_brief(j["summary"]) if j["summary"] else "",
 }
+
+
+def _why(job: Mapping[str, Any]) -> str:
+    told = (job["reason"], "tried again" if job["superseded_by"] else None)
+    return ", ".join(part for part in told if part)
 
 
 @app.command()

@@ -133,7 +133,8 @@ class JobHandle:
         return list(self.client.get(f"jobs/{_part(self.id)}/logs", {"after": after})["items"])
 
     def children(self) -> list["JobHandle"]:
-        """The folds of a cross-validation, in their order."""
+        """Folds, cells of a study, or shards, in their order; those that were tried again, which have `superseded_by`,
+        before those that took their place."""
         return [JobHandle(self.client, item) for item in self.client.get(f"jobs/{_part(self.id)}/children")["items"]]
 
     def events(self) -> list[dict[str, Any]]:

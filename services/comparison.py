@@ -27,6 +27,8 @@ def compare_jobs(client: Client, job_ids: Sequence[str]) -> list[dict[str, Any]]
         for job in found:
             folds = []
             for child in job.children():
+                if child.values["superseded_by"] is not None:
+                    continue  # another one was put in its place
                 folder = Path(name) / child.id
                 folder.mkdir(exist_ok=True)
                 for file in ("report.json", "predictions.parquet"):

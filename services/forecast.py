@@ -1,8 +1,10 @@
 """What a waiting job waits for, its place in the queue, and about when it will start.
 
 The estimate lets the jobs before it run in their order on the slots that could take it, each for as long as its like
-took before. It knows nothing of jobs that will be submitted later with a higher priority, nor of other slots that
-would take some of those before it.
+took before: the median of those that succeeded last, of its kind on its data set, else of its kind. A slot is free when
+its job's own estimate ends, else when such a median does; where neither is known it counts as never free. It knows
+nothing of jobs that will be submitted later with a higher priority or that wait for something else now, nor of shares
+among users that change meanwhile, nor of other slots that would take some of those before it.
 """
 
 import heapq
@@ -17,9 +19,9 @@ from sqlalchemy.orm import Session, aliased
 from services import fleet
 from services.database import Database, now_ms
 from services.order import Offer, in_order, servable
-from services.tables import Dataset, Dependency, Job, Worker
+from services.tables import Dataset, Dependency, Job, JobLabel, Worker
 
-FARTHEST = 10_000  # jobs that are looked at
+FARTHEST = 10_000  # jobs that are looked at; a place behind them is told as the next one, without an estimate
 RECENT = 300  # finished jobs that tell how long their like takes
 
 
@@ -40,30 +42,45 @@ def look_ahead(database: Database, job_id: str, most_running: int | None = None)
             return None
         child = select(Job).where(Job.parent_id == job_id, Job.state == job.state, Job.superseded_by.is_(None))
         first = session.scalar(child.order_by(Job.position).limit(1)) or job
-        workers = {name: fleet.offer(row) for name, row in _live(session).items()}
+        seen = _seen(session)
+        workers = {row.name: fleet.offer(row) for row in seen if row.state == "ready"}
         able = [name for name, offer in workers.items() if _serves(session, offer, first.id)]
-        reasons = _reasons(session, first, list(workers), able, most_running)
+        label = select(JobLabel.label).where(JobLabel.job_id == first.id).order_by(JobLabel.label)
+        labels = session.scalars(label).all()
+        reasons = _reasons(session, first, most_running)
+        if not able:
+            reasons.append(_nobody(seen, first, labels))
         if not first.wants_worker:
             return asdict(Queue(None, None, reasons))
-        offers = [workers[name] for name in able] or [Offer([first.resource_class])]
+        offers = [workers[name] for name in able] or [Offer([first.resource_class], labels=frozenset(labels))]
         ahead = _ahead(session, offers, first)
-        starts_in = _starts_in(session, able, ahead) if able and len(reasons) == 0 else None
+        starts_in = _starts_in(session, able, ahead) if not reasons and len(ahead) < FARTHEST else None
         return asdict(Queue(len(ahead) + 1, starts_in, reasons))
 
 
-def _live(session: Session) -> dict[str, Worker]:
-    seen = select(Worker).where(Worker.seen_at >= now_ms() - fleet.LOST_MS).order_by(Worker.name)
-    return {row.name: row for row in session.scalars(seen)}
+def _seen(session: Session) -> Sequence[Worker]:
+    return session.scalars(select(Worker).where(Worker.seen_at >= now_ms() - fleet.LOST_MS).order_by(Worker.name)).all()
 
 
 def _serves(session: Session, offer: Offer, job_id: str) -> bool:
     return session.scalar(select(Job.id).where(Job.id == job_id, servable(offer))) is not None
 
 
-def _reasons(
-    session: Session, job: Job, live: Sequence[str], able: Sequence[str], most_running: int | None
-) -> list[str]:
-    """What stands in the way besides other jobs."""
+def _nobody(seen: Sequence[Worker], job: Job, labels: Sequence[str]) -> str:
+    """Why no worker could take a job."""
+    if not seen:
+        return "no worker is running"
+    if all(row.state != "ready" for row in seen):
+        told = [f"{row.name} is {row.state}" + (f" ({row.why})" if row.why else "") for row in seen]
+        return f"no worker takes jobs now: {', '.join(told)}"
+    asked = [] if job.resource_class == "any" else [job.resource_class]
+    asked += [*labels, *([] if job.memory_gb is None else [f"{job.memory_gb:.4g} GB"])]
+    asked += [] if job.weights is None else [f"the ImageNet weights {job.weights}"]
+    return f"no worker that takes jobs now has what it asks for: {', '.join(asked)}"
+
+
+def _reasons(session: Session, job: Job, most_running: int | None) -> list[str]:
+    """What stands in the way besides other jobs and a want of workers."""
     reasons = ["it is paused"] if job.state == "paused" else []
     dataset = session.get_one(Dataset, job.dataset_id)
     if dataset.state == "registering" and job.kind != "register":
@@ -76,10 +93,6 @@ def _reasons(
     wait = job.not_before - (session.scalar(select(now_ms())) or 0)
     if wait > 0:
         reasons.append(f"an attempt was lost; the next one begins in {wait / 1000:.0f} s")
-    if not live:
-        reasons.append("no worker is running")
-    elif not able:
-        reasons.append("no worker that is running has what it asks for")
     if most_running is not None:
         running = select(Job.id).where(Job.created_by == job.created_by, Job.worker.is_not(None))
         if len(session.scalars(running).all()) >= most_running:

@@ -26,7 +26,20 @@ children before parents, jobs before those that follow them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
@@ -538,6 +551,7 @@ def _again(session: Session, job: Job, parent_id: str | None) -> str:
     _hold(session, new)
     again = _insert(session, new, parent_id, job.position)
     session.execute(update(Job).where(Job.id == job.id).values(superseded_by=again))
+    _copy_metrics(session, job.id, again)
     session.execute(update(Checkpoint).where(Checkpoint.job_id == job.id).values(job_id=again))
     _note(session, again, 0, "queued", f"tries job {job.id} again")
     for child in session.scalars(select(Job).where(_child_of(job.id)).order_by(Job.position)).all():
@@ -547,6 +561,14 @@ def _again(session: Session, job: Job, parent_id: str | None) -> str:
             _again(session, child, again)
     _begin_if_ready(session, or_(Job.id == again, Job.parent_id == again))
     return again
+
+
+def _copy_metrics(session: Session, job_id: str, again: str) -> None:
+    """Gives the figures up to a job's newest checkpoint to the job that goes on from there."""
+    newest = select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id).scalar_subquery()
+    known = select(literal(again), Metric.name, Metric.step, Metric.epoch, Metric.value)
+    known = known.where(Metric.job_id == job_id, Metric.step <= newest)
+    session.execute(insert(Metric).from_select(["job_id", "name", "step", "epoch", "value"], known))
 
 
 _COPIED = (

@@ -69,8 +69,10 @@ def clone(
     job = views.get_job(context.database, principal, job_id)
     if job["kind"] == "register":
         raise Conflict("a registration can't be cloned; register the data set under another name")
-    values = {name: job[name] for name in ("kind", "name", "priority", "time_limit")}
+    values = {name: job[name] for name in ("kind", "priority", "time_limit")}
     values |= {"dataset": job["dataset_id"], "on_failure": job["on_failure"] or "finish_rest"}
+    given = submission.name_of(job["kind"], job["spec"]["model"], job["dataset"])
+    values["name"] = job["name"] if job["name"] != given else None  # then it is named anew for what it does
     values |= {name: value for name, value in changes.items() if name != "spec"}
     spec = _merged(job["spec"], changes.get("spec") or {})
     request = Request(**values, spec=spec, cloned_from=job_id, idempotency_key=idempotency_key)
@@ -81,9 +83,11 @@ def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     merged = dict(old)
     for name, value in changes.items():
         inner = merged.get(name)
-        # A model or a loss is replaced as a whole: the options of one mean nothing to another.
-        is_group = isinstance(inner, dict) and isinstance(value, dict) and name not in ("model", "loss")
-        merged[name] = _merged(inner, value) if is_group and isinstance(inner, dict) else value
+        if isinstance(inner, dict) and isinstance(value, dict):
+            # Another model or loss comes as a whole: the options of one mean nothing to another.
+            is_another = name in ("model", "loss") and value.get("name", inner.get("name")) != inner.get("name")
+            value = value if is_another else _merged(inner, value)
+        merged[name] = value
     return merged
 
 

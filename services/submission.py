@@ -115,12 +115,17 @@ def _after_problems(context: Context, principal: Principal, after: Sequence[str]
     return problems
 
 
+def name_of(kind: str, model: Any, dataset: str) -> str:
+    """What a job is called that nobody gave a name. model: as in its spec, plain."""
+    return f"{kind.replace('_', ' ')} {model[:8] if isinstance(model, str) else model['name']} on {dataset}"
+
+
 def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int) -> NewJob:
-    model = spec.model[:8] if isinstance(spec, AppliedSpec) else spec.model.name
+    values = spec.model_dump(mode="json")
     new = NewJob(
         kind=request.kind,
-        name=request.name or f"{request.kind.replace('_', ' ')} {model} on {dataset.name}",
-        spec=spec.model_dump(mode="json"),
+        name=request.name or name_of(request.kind, values["model"], dataset.name),
+        spec=values,
         dataset_id=dataset.id,
         created_by=principal.user,
         priority=request.priority,
@@ -238,9 +243,7 @@ def _model_problems(
         last = spec.shard.first + spec.shard.count
         if last > dataset.images:
             return [Problem("spec.shard", f"ends at {last}; {dataset.name!r} has {dataset.images} images")]
-    if job["state"] != "succeeded":
-        if spec.model in after:
-            return []  # it will have succeeded by then
+    if job["state"] != "succeeded" and spec.model not in after:
         so = "" if job["state"] in ("failed", "cancelled") else "; name it in `after`, too, to wait for it"
         told = f"job {spec.model} is {job['state']}; only one that succeeded has a model{so}"
         return [Problem("spec.model", told)]
@@ -250,12 +253,15 @@ def _model_problems(
 
 
 def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset, part: str) -> list[Problem]:
+    """What can be known of it now: of a training that has not ended, its classes can't."""
     if part == "locked" and not dataset.locked:
         return [Problem("spec.part", f"{dataset.name!r} has no locked part; that is cut when a data set is registered")]
-    known = job["summary"].get("classes", [])
     labelled = [count["class"] for count in dataset.class_counts if count["images"]]
     if not labelled:
         return [Problem("dataset", f"{dataset.name!r} has no labels, so there is nothing to compare answers with")]
+    if job["state"] != "succeeded":
+        return []
+    known = job["summary"].get("classes", [])
     if strange := [name for name in labelled if name not in known]:
         told = f"{dataset.name!r} has classes that the model does not know: {', '.join(strange)}"
         return [Problem("dataset", f"{told}; it knows {', '.join(known)}")]

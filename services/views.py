@@ -294,6 +294,7 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
         "progress": progress,
         "summary": job.summary,
         "parent": job.parent_id,
+        "position": job.position,
         "children": children,
         "worker": job.worker,
         "created_by": job.created_by,

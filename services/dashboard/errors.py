@@ -5,7 +5,7 @@ import logging
 from flask import Blueprint, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from services.errors import NotFound, StorageError
+from services.errors import Busy, Conflict, NotFound, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,12 @@ def handle_errors(target: Blueprint) -> None:
     def missing(error: NotFound) -> tuple[str, int]:
         return page(404, "Not found", f"{error}, or it is not yours to see.")
 
+    def conflict(error: Conflict) -> tuple[str, int]:
+        return page(409, "That can't be done now", f"{error}.")
+
+    def busy(error: Busy) -> tuple[str, int]:
+        return page(429, "Too much waits", f"{error}.")
+
     def storage(error: StorageError) -> tuple[str, int]:
         log.error("storage: %s", error)
         return page(503, "The artifact store does not answer", "Try again in a moment.")
@@ -31,6 +37,8 @@ def handle_errors(target: Blueprint) -> None:
         return page(500, "Something went wrong here", "The server's log has the details.")
 
     target.register_error_handler(NotFound, missing)
+    target.register_error_handler(Conflict, conflict)
+    target.register_error_handler(Busy, busy)
     target.register_error_handler(StorageError, storage)
     target.register_error_handler(HTTPException, http)
     target.register_error_handler(Exception, unexpected)

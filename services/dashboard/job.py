@@ -105,7 +105,6 @@ def _charts(job: dict[str, Any]) -> list[Chart]:
         kept = (job["summary"].get("kept") or {}).get("step")
         return training_charts(views.list_metrics(database, principal, job["id"]), kept)
     wanted = ("validation_balanced_accuracy", "validation_loss")
-    folds = views.list_children(database, principal, job["id"])
-    return fold_charts(
-        {f"fold {n}": views.list_metrics(database, principal, fold["id"], wanted) for n, fold in enumerate(folds)}
-    )
+    # Of a fold that was tried again the last run counts.
+    last = {fold["position"]: fold["id"] for fold in views.list_children(database, principal, job["id"])}
+    return fold_charts({f"fold {n}": views.list_metrics(database, principal, id, wanted) for n, id in last.items()})

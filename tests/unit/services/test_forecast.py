@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from services import fleet, jobs
 from services.claims import Batch
 from services.database import Database
-from services.fleet import Member, Weights
+from services.fleet import READY, Condition, Member, Weights
 from services.forecast import look_ahead
 from services.order import Offer
 from services.tables import Base, Dataset
@@ -31,9 +31,9 @@ def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
     made.close()
 
 
-def worker(database: Database, name: str, resource_classes: tuple[str, ...] = ("any", "cpu")) -> None:
-    member = Member(name, "host", 1, "1", "CPU", resource_classes)
-    fleet.beat(database, member, None, {}, Weights())
+def worker(database: Database, name: str, labels: tuple[str, ...] = (), condition: Condition = READY) -> None:
+    member = Member(name, "host", 1, "1", "CPU", ("any", "cpu"), labels, 8.0)
+    fleet.beat(database, member, None, {}, Weights(), condition)
 
 
 def finished(database: Database, clock: Clock, seconds: float) -> None:
@@ -86,7 +86,12 @@ def test_it_is_said_what_a_job_waits_for(database: Database, clock: Clock) -> No
 
     worker(database, "w")
     on_gpu = submit(database, resource_class="gpu")
-    assert (look_ahead(database, on_gpu) or {})["waits_for"] == ["no worker that is running has what it asks for"]
+    told = "no worker that takes jobs now has what it asks for: gpu"
+    assert (look_ahead(database, on_gpu) or {})["waits_for"] == [told]
+    asking = submit(database, labels=["gpu=x", "room=2"], memory_gb=40, weights="vgg16-397923af.pth")
+    told = "gpu=x, room=2, 40 GB, the ImageNet weights vgg16-397923af.pth"
+    told = f"no worker that takes jobs now has what it asks for: {told}"
+    assert (look_ahead(database, asking) or {})["waits_for"] == [told]
 
     lease = claim(database).lease
     limited = submit(database)
@@ -96,6 +101,24 @@ def test_it_is_said_what_a_job_waits_for(database: Database, clock: Clock) -> No
     assert (look_ahead(database, first) or {})["waits_for"] == ["an attempt was lost; the next one begins in 5 s"]
     jobs.pause(database, first)
     assert (look_ahead(database, first) or {})["waits_for"][0] == "it is paused"
+
+
+@pytest.mark.parametrize("state", ["checking", "unfit", "draining"])
+def test_a_worker_that_takes_no_jobs_counts_for_nothing_and_says_why(database: Database, state: str) -> None:
+    worker(database, "w", condition=Condition(state, "its GPU does not answer"))
+    found = look_ahead(database, submit(database))
+    told = f"no worker takes jobs now: w is {state} (its GPU does not answer)"
+    assert found == {"position": 1, "starts_in_seconds": None, "waits_for": [told]}
+    worker(database, "v")
+    assert look_ahead(database, submit(database)) == {"position": 2, "starts_in_seconds": None, "waits_for": []}
+
+
+def test_before_a_job_for_which_there_is_no_worker_stands_what_such_a_worker_would_take(database: Database) -> None:
+    worker(database, "w")
+    submit(database)
+    first, second = (submit(database, labels=["gpu=x"]) for _ in range(2))
+    found = [look_ahead(database, job_id) or {} for job_id in (first, second)]
+    assert [(job["position"], job["starts_in_seconds"]) for job in found] == [(2, None), (3, None)]
 
 
 def test_a_worker_that_has_gone_counts_for_nothing(database: Database, clock: Clock) -> None:

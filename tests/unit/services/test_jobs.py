@@ -519,6 +519,34 @@ def test_a_paused_parent_pools_nothing_before_it_is_resumed(database: Database) 
     assert claim(database).lease.job_id == parent
 
 
+def test_a_job_that_is_tried_again_has_the_figures_up_to_the_checkpoint_from_which_it_goes_on(
+    database: Database,
+) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    metrics = [{"step": step, "epoch": 1, "name": "loss", "value": 1.0 / step} for step in (2, 4, 6, 8)]
+    jobs.renew(database, lease, LEASE, Batch(metrics=metrics))
+    for step in (4, 6):
+        jobs.record_checkpoint(database, lease, step, 1, {"m": StoredFile(f"k{step}", "0" * 64, 1)})
+    jobs.fail(database, lease, "time_limit", "too long")
+    again = jobs.retry(database, job_id)
+    steps = [[point["step"] for point in views.list_metrics(database, ADMIN, id)["loss"]] for id in (job_id, again)]
+    assert steps == [[2, 4, 6, 8], [2, 4, 6]]
+    lease = claim(database).lease
+    jobs.resumed(database, lease, 4)  # the newest checkpoint was damaged
+    jobs.renew(database, lease, LEASE, Batch(metrics=[{"step": 6, "epoch": 1, "name": "loss", "value": 0.5}]))
+    points = views.list_metrics(database, ADMIN, again)["loss"]
+    assert [(point["step"], point["value"]) for point in points] == [(2, 0.5), (4, 0.25), (6, 0.5)]
+
+
+def test_a_job_without_a_checkpoint_that_is_tried_again_begins_its_figures_anew(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    jobs.renew(database, lease, LEASE, Batch(metrics=[{"step": 2, "epoch": 1, "name": "loss", "value": 0.5}]))
+    jobs.fail(database, lease, "stalled", "silent")
+    assert views.list_metrics(database, ADMIN, jobs.retry(database, job_id)) == {}
+
+
 def test_one_fold_that_failed_is_tried_again_alone_while_the_others_work(database: Database) -> None:
     parent = parent_of(database, 2)
     first, second = claim(database).lease, claim(database).lease

@@ -219,7 +219,7 @@ def test_a_job_is_created_with_its_address_and_every_field(api: Api) -> None:
     assert api.client.get(answer.headers["Location"], headers={"Authorization": f"Bearer {api.tokens['root']}"}).json
     expected = (
         "id kind name state reason error dataset spec priority attempt max_attempts time_limit memory_gb on_failure "
-        "superseded_by cloned_from progress summary parent children worker created_by created_at started_at "
+        "superseded_by cloned_from progress summary parent position children worker created_by created_at started_at "
         "finished_at dataset_id dataset_version after labels retry_of"
     )
     assert list(job) == expected.split()

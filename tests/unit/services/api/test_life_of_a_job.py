@@ -69,6 +69,30 @@ def test_a_clone_is_the_same_request_but_for_what_was_changed(api: Api) -> None:
     assert clone.json["spec"] == wanted
 
 
+def test_a_field_of_the_model_or_loss_changes_in_a_clone_and_the_network_stays(api: Api) -> None:
+    spec = {"model": "swin_micro", "loss": {"name": "ldam_drw", "max_margin": 0.3}}
+    first = api.submit("ada", spec=spec).json
+    changes = {"spec": {"model": {"weights": None}, "loss": {"max_margin": 0.4}}}
+    spec = api.call("POST", f"jobs/{first['id']}/clone", "ada", json=changes).json["spec"]
+    assert spec["model"] == first["spec"]["model"]
+    assert spec["loss"] == {**first["spec"]["loss"], "max_margin": 0.4}
+
+
+def test_another_network_takes_no_options_of_the_one_before(api: Api) -> None:
+    first = api.submit("ada", spec={"model": {"name": "bgpanet_micro", "placement": "stage"}}).json
+    for model in ("swin_micro", {"name": "swin_micro"}):
+        clone = api.call("POST", f"jobs/{first['id']}/clone", "ada", json={"spec": {"model": model}})
+        assert clone.status_code == 201, clone.json
+        assert (clone.json["spec"]["model"]["name"], clone.json["spec"]["model"]["placement"]) == ("swin_micro", None)
+
+
+def test_a_clone_is_named_for_what_it_does_unless_somebody_named_it(api: Api) -> None:
+    named, unnamed = (api.submit("ada", **name).json["id"] for name in ({"name": "mine"}, {}))
+    changes = {"spec": {"model": "swin_micro"}}
+    names = [api.call("POST", f"jobs/{job_id}/clone", "ada", json=changes).json["name"] for job_id in (named, unnamed)]
+    assert names == ["mine", "train swin_micro on lesions"]
+
+
 def test_a_clone_is_checked_like_any_request(api: Api) -> None:
     first = api.submit("ada").json
     answer = api.call("POST", f"jobs/{first['id']}/clone", "ada", json={"spec": {"training": {"epochs": 0}}})
@@ -103,6 +127,15 @@ def test_a_prediction_follows_the_training_whose_model_it_applies(api: Api) -> N
     jobs.cancel(api.context.database, training)
     ended = api.call("GET", f"jobs/{made.json['id']}", "ada").json
     assert (ended["state"], ended["error"]) == ("cancelled", f"job {training}, which it was to follow, is cancelled")
+
+
+def test_of_an_evaluation_that_follows_its_training_is_checked_what_can_be(api: Api) -> None:
+    training = api.submit("ada").json["id"]
+    body = {"kind": "evaluate", "dataset": "lesions", "after": [training]}
+    answer = api.call("POST", "jobs", "ada", json={**body, "spec": {"model": training, "part": "locked"}})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json["errors"]] == ["spec.part"]
+    assert api.call("POST", "jobs", "ada", json={**body, "spec": {"model": training}}).status_code == 201
 
 
 def test_what_cannot_be_followed_is_told_at_its_place(api: Api) -> None:

@@ -1,5 +1,9 @@
 """Signing in and out, forms, and what each role may do."""
 
+import json
+import re
+from dataclasses import replace
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -7,7 +11,7 @@ from services import jobs, tokens, views
 from services.tokens import Principal
 from tests.unit.services.dashboard.browsing import csrf_of
 from tests.unit.services.dashboard.conftest import SignIn
-from tests.unit.services.dashboard.full_service import Service, add_datasets
+from tests.unit.services.dashboard.full_service import SPEC, Service, add_datasets
 
 ADMIN = Principal("root", "admin")
 OPEN = {"/login", "/static/<path:filename>", "/static/vendor/plotly-<version>.min.js"}
@@ -172,6 +176,41 @@ def test_a_researcher_pauses_resumes_and_tries_again_and_sees_what_a_job_waits_f
     assert f"/jobs/{again}" in client.get(f"/jobs/{waiting}").text
     assert f"/jobs/{waiting}/retry" not in client.get(f"/jobs/{waiting}").text
     assert f"/jobs/{waiting}" in client.get(f"/jobs/{again}").text
+
+
+def test_what_can_no_longer_be_done_is_a_page_that_says_why(made: Service, sign_in: SignIn) -> None:
+    add_datasets(made)
+    job_id, client = made.submit(), sign_in("ada", "researcher")
+    jobs.cancel(made.context.database, job_id)
+    form = {"csrf": csrf_of(client.get("/jobs"))}
+    answer = client.post(f"/jobs/{job_id}/pause", data=form)
+    assert answer.status_code == 409
+    assert "is cancelled and can&#39;t be paused" in answer.text
+    settings = replace(made.context.settings, queued_per_user=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(made.context.__dict__, "settings", settings)
+        answer = client.post(f"/jobs/{job_id}/retry", data=form)
+    assert answer.status_code == 429
+    assert "0 jobs of ada wait already" in answer.text
+
+
+def test_a_fold_that_was_tried_again_keeps_its_number_and_stands_beside_its_successor(
+    made: Service, sign_in: SignIn
+) -> None:
+    add_datasets(made)
+    spec = {**SPEC, "split": {"folds": 3}}
+    parent, client = made.submit("cross_validate", spec=spec), sign_in("ada", "researcher")
+    failed = made.claim()
+    made.say(failed, 1)
+    jobs.fail(made.context.database, failed.lease, "internal", "broken")
+    assert _act(client, failed.lease.job_id, "retry") == 303
+    rows = re.findall(r'<tr id="job-([^"]+)"(.*?)</th>', client.get(f"/jobs/{parent}").text, re.DOTALL)
+    assert [text.rpartition(">fold ")[2][0] for _, text in rows] == ["0", "0", "1", "2"]
+    assert [job_id for job_id, text in rows if "superseded" in text] == [failed.lease.job_id]
+    for epochs in (2, 3, 4):  # folds 1 and 2 waited for longer than the one that is tried again
+        made.say(made.claim(), epochs)
+    lines = json.loads(client.get(f"/jobs/{parent}/curves").text)[0]["lines"]
+    assert {line["name"]: len(line["x"]) for line in lines} == {"fold 0": 4, "fold 1": 2, "fold 2": 3}
 
 
 def _cancel(client: FlaskClient, job_id: str) -> int:
