@@ -37,7 +37,7 @@ def main() -> int:
         minutes=asked.minutes,
         workers=asked.workers,
         only=tuple(asked.only),
-        every_fault=not asked.only,
+        first=() if asked.only else None,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends it, the product's processes end with it
     begun = time.monotonic()

@@ -34,13 +34,13 @@ class Pace:
     """How hard the product is pressed.
 
     kills: of processes, in all; between_seconds: mean time between two faults; other_faults: share of all that are not
-    kills; every_fault: begin with each of them once; quiet_seconds: for all jobs to end after the last fault.
+    kills; first: faults to begin with, once each, None: all; quiet_seconds: for all jobs to end after the last fault.
     """
 
     kills: int
     between_seconds: float = 1.0
     other_faults: float = 0.08
-    every_fault: bool = True
+    first: tuple[str, ...] | None = None
     minutes: float = 120.0
     workers: int = 3
     width: int = 5
@@ -50,7 +50,7 @@ class Pace:
     quiet_seconds: float = 300.0
     lease_seconds: float = 3.0
     stall_seconds: float = 20.0
-    max_attempts: int = 8
+    max_attempts: int = 100  # what is killed at random is hit many times in a row; see `kill_every_worker`
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
@@ -118,6 +118,7 @@ class Drill:
         self.hits: list[Hit] = []
         self.injected: list[Injected] = []
         self._held: set[str] = set()
+        self._flipped: set[str] = set()  # keys of files in the store
         self._beside: list[threading.Thread] = []
         self._errors: list[BaseException] = []
         self._begun, self._begun_at = time.monotonic(), time.time()
@@ -126,7 +127,6 @@ class Drill:
     def run(self) -> Outcome:
         """The whole drill. Raises AssertionError where the product did not do what a fault waits for."""
         try:
-            self.load.register()
             self.product.start()
             self.say("running the load's jobs undisturbed")
             self.load.prepare()
@@ -149,7 +149,7 @@ class Drill:
         faults = [f for f in FAULTS if self.database in f.databases and f.name not in self.pace.without]
         if self.pace.only:
             faults = [fault for fault in faults if fault.name in self.pace.only]
-        first = list(faults) if self.pace.every_fault else []
+        first = [fault for fault in faults if self.pace.first is None or fault.name in self.pace.first]
         rng.shuffle(first)
         kills = [fault for fault in faults if fault.kills] or faults
         others = [fault for fault in faults if not fault.kills] or faults
@@ -165,7 +165,7 @@ class Drill:
         plan = self._plan()
         pause = random.Random(f"pause {self.seed}")
         told = time.monotonic()
-        enough = len([f for f in FAULTS if self.database in f.databases]) if self.pace.every_fault else 0
+        enough = len([f for f in FAULTS if self.database in f.databases]) if self.pace.first is None else 0
         while (self._kills < self.pace.kills or len(self.injected) < enough) and self._minutes() < self.pace.minutes:
             fault, rng = next(plan)
             if fault.beside:
@@ -240,7 +240,9 @@ class Drill:
         return [Running(row.id, row.attempt, slots[row.worker or ""], row.kind) for row in rows]
 
     def shuffled(self, rng: random.Random, kind: str | None = None) -> list[Running]:
-        found = [one for one in self.running() if not self.is_held(one.worker) and kind in (None, one.kind)]
+        dead = {(hit.job_id, hit.attempt) for hit in self.hits if hit.how != "stopped"}
+        found = [one for one in self.running() if (one.job_id, one.attempt) not in dead]
+        found = [one for one in found if not self.is_held(one.worker) and kind in (None, one.kind)]
         rng.shuffle(found)
         return found
 
@@ -268,10 +270,15 @@ class Drill:
         with self.product.context.database.read() as session:
             return session.get_one(Attempt, (victim.job_id, victim.attempt))
 
-    def checkpoint_steps(self, job_id: str) -> list[int]:
+    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
+        """A job's, the newest first."""
         with self.product.context.database.read() as session:
-            query = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)
-            return list(session.scalars(query))
+            query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+            return session.scalars(query).all()
+
+    def is_damaged(self, checkpoint: Checkpoint) -> bool:
+        """Whether a bit of it was flipped."""
+        return any(file["key"] in self._flipped for file in checkpoint.files.values())
 
     def ended(self, job_id: str) -> bool:
         with contextlib.suppress(SQLAlchemyError), self.product.context.database.read() as session:
@@ -291,8 +298,7 @@ class Drill:
     def killing(self, victim: Running, how: str = "killed", floor: int | None = None) -> None:
         """Notes that an attempt is hit now."""
         with contextlib.suppress(*Unreachable):
-            steps = self.checkpoint_steps(victim.job_id)
-            newest = steps[-1] if steps else 0
+            newest = next((row.step for row in self.checkpoints(victim.job_id) if not self.is_damaged(row)), 0)
             with self.product.context.database.read() as session:
                 step = int(session.get_one(Job, victim.job_id).progress.get("step") or 0)
             at = time.time_ns() // 1_000_000
@@ -309,7 +315,7 @@ class Drill:
 
         def looks() -> bool:
             found[:] = [one for one in self.running() if one.job_id == job.id and not self.is_held(one.worker)]
-            return bool(found) and bool(self.checkpoint_steps(job.id))
+            return bool(found) and bool(self.checkpoints(job.id))
 
         return found[0] if self.wait(looks, 60) else None
 
@@ -342,6 +348,7 @@ class Drill:
     def flip(self, key: str, rng: random.Random) -> None:
         """Changes one bit of a stored file, which keeps its key. Raises StorageError."""
         store = self.product.context.store
+        self._flipped.add(key)
         with store.open(key) as file:
             content = bytearray(file.read())
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
@@ -406,7 +413,8 @@ class Drill:
 
     def _lasting(self, at: float, seconds: float) -> set[str]:
         """The faults that lasted for a while between `at` and `seconds` later."""
-        lasting = [each for each in self.injected if each.what is not None and each.lasted > 2]
+        kills = {fault.name for fault in FAULTS if fault.kills}  # what lasts of these is waiting for an opportunity
+        lasting = [each for each in self.injected if each.what and each.lasted > 2 and each.fault not in kills]
         found = {each.fault for each in lasting if each.at < at + seconds and each.at + each.lasted > at}
         return found or {"nothing"}
 

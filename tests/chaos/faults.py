@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import redis
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.errors import StorageError
-from services.tables import Checkpoint
 from tests.chaos.product import WorkerPart
 from tests.chaos.relay import Trap
 
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 
 BOTH = frozenset({"postgresql", "sqlite"})
 POSTGRESQL, SQLITE = frozenset({"postgresql"}), frozenset({"sqlite"})
+FRAIL_ATTEMPTS = 3  # after so many losses in a row the job that kills every worker fails; the product's default
 EDGE_SECONDS = 8.0  # for which an edge of a job's way is waited for
 
 
@@ -205,7 +204,7 @@ def kill_worker_uploaded(drill: "Drill", rng: random.Random) -> str | None:
         for staged in folder.glob("step-*"):
             keys = _keys(victim, staged)
             if keys and all(drill.product.context.store.exists(key) for key in keys):
-                return int(staged.name.split("-")[1]) not in drill.checkpoint_steps(victim.job_id)
+                return int(staged.name.split("-")[1]) not in {row.step for row in drill.checkpoints(victim.job_id)}
         return False
 
     return _stop_and_look(drill, is_stored)
@@ -292,10 +291,10 @@ def hang_child(drill: "Drill", rng: random.Random) -> str | None:
 
 def kill_every_worker(drill: "Drill", rng: random.Random) -> str | None:
     """A job that kills every worker that takes it: it fails once it was lost `max_attempts` times in a row."""
-    job = drill.load.submit(drill.load.ordinary(), note="kills every worker")
-    job.ends = frozenset({"worker_lost"})
+    ends = frozenset({"worker_lost"})
+    job = drill.load.submit_frail(drill.load.ordinary(), FRAIL_ATTEMPTS, ends, "kills every worker")
     killed: set[int] = set()
-    deadline = time.monotonic() + 30 * drill.product.settings.max_attempts
+    deadline = time.monotonic() + 60 * FRAIL_ATTEMPTS
     while not drill.ended(job.id):
         if time.monotonic() > deadline:
             raise AssertionError(f"job {job.id} was lost {len(killed)} times and has not ended")
@@ -467,15 +466,13 @@ def leave_parts(drill: "Drill", rng: random.Random) -> str | None:
 def flip_a_bit(drill: "Drill", rng: random.Random) -> str | None:
     """One bit of a job's newest checkpoint changes in the store, and its child dies: it goes on from the one before."""
     for victim in drill.shuffled(rng):
-        with drill.product.context.database.read() as session:
-            query = select(Checkpoint).where(Checkpoint.job_id == victim.job_id).order_by(Checkpoint.step.desc())
-            known = session.scalars(query).all()
+        known = drill.checkpoints(victim.job_id)
         child = victim.worker.child()
-        if len(known) < 2 or child is None:
+        if len(known) < 2 or child is None or any(map(drill.is_damaged, known)):
             continue
         # The worker is stopped meanwhile: a newer checkpoint would make this one of no account.
         with drill.holding(victim.worker), _stopped(victim.worker):
-            if drill.checkpoint_steps(victim.job_id)[-1] != known[0].step or not drill.still(victim):
+            if drill.checkpoints(victim.job_id)[0].step != known[0].step or not drill.still(victim):
                 continue
             name = rng.choice(("model.safetensors", "optimizer.safetensors"))
             with contextlib.suppress(StorageError):

@@ -8,18 +8,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
 
 from bgpanet.data import synthetic
+from services import datasets, submission
 from services.client import ApiError, Client
+from services.context import Context
+from services.datasets import Registration
+from services.submission import Request
 from services.tables import TERMINAL, Job
 from tests.chaos.judge import Fingerprint, fingerprint
 from tests.chaos.product import USERS, Product
-from tests.support.cluster import tiny_spec
-from tests.support.registering import register
+from tests.support.cluster import ADMIN, tiny_spec
 
 DATASET = "lesions"
 ACCEPT_SECONDS = 180.0  # for which a client tries to hand a job in
@@ -75,14 +78,13 @@ class Load:
 
     # ── Before the first fault ────────────────────────────────────────────────────────────────────────────────────
 
-    def register(self) -> None:
-        """Registers the data set, while no worker is there."""
+    def prepare(self) -> None:
+        """Registers the data set and runs one of each kind undisturbed."""
         lesions = self.product.folder / "lesions"
         synthetic.draw(lesions, lesions=40, seed=3)
-        register(self.product.context, DATASET, lesions)
-
-    def prepare(self) -> None:
-        """Runs one of each kind undisturbed."""
+        # By a worker: in this process a run would take over SIGTERM and Ctrl-C.
+        asked = Registration(name=DATASET, format="ham10000", folder=str(lesions))
+        datasets.register(self.product.context, ADMIN, asked)
         first = {f"train {n}": Order("train", self.training(n)) for n in range(self.variants)}
         first["cross-validation"] = Order("cross_validate", self.training(0, epochs=2))
         done = self._undisturbed(first)
@@ -145,6 +147,20 @@ class Load:
         with self._lock:
             self.count.sent += times
             self.count.repeated += times - 1
+            self.accepted[taken.id] = taken
+        return taken
+
+    def submit_frail(self, order: Order, max_attempts: int, ends: frozenset[str], note: str) -> Accepted:
+        """Queues a job that may be lost less often than others: by the function that the API calls."""
+        context = Context(replace(self.product.settings, max_attempts=max_attempts))
+        try:
+            asked = Request(kind=order.kind, dataset=DATASET, spec=order.spec)
+            job, _ = submission.submit(context, ADMIN, asked)
+        finally:
+            context.database.close()
+        taken = Accepted(str(job["id"]), order, ends, note)
+        with self._lock:
+            self.count.sent += 1
             self.accepted[taken.id] = taken
         return taken
 

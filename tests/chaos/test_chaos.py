@@ -11,7 +11,12 @@ PACE = Pace(
     kills=12,
     between_seconds=0.3,
     other_faults=0.4,
-    every_fault=False,
+    first=(
+        "kill worker",
+        "kill worker before a checkpoint is recorded",
+        "kill scheduler",
+        "bit of the newest checkpoint flipped",
+    ),
     minutes=0.5,
     workers=2,
     width=3,
@@ -19,7 +24,6 @@ PACE = Pace(
     variants=1,
     redis_gone_seconds=10.0,
     quiet_seconds=240.0,
-    max_attempts=100,  # a slow machine hits one job often
     without=("hang child", "job that kills every worker", "out of memory"),  # each takes half a minute
 )
 
