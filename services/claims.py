@@ -81,7 +81,8 @@ class Lease:
 class Claim:
     """What a worker needs to know of the job that it got.
 
-    images_at_once: held to so many; None: as the spec says. seconds_left: of its time limit; None: it has none.
+    images_at_once: held to so many; None: as the spec says. checkpoints: by step, the newest first; a damaged one has
+    others behind it. seconds_left: of its time limit; None: it has none.
     """
 
     lease: Lease
@@ -90,9 +91,14 @@ class Claim:
     spec: dict[str, Any]
     images_at_once: int | None
     dataset_id: str
-    checkpoint: dict[str, StoredFile] | None
+    checkpoints: dict[int, dict[str, StoredFile]]
     children: tuple[str, ...]
     seconds_left: float | None = None
+
+    @property
+    def checkpoint(self) -> dict[str, StoredFile] | None:
+        """The newest one."""
+        return next(iter(self.checkpoints.values()), None)
 
 
 @dataclass(frozen=True)

@@ -508,31 +508,32 @@ def logs(job_id: JobId, follow: Annotated[bool, typer.Option("-f", "--follow")] 
             time.sleep(1)
 
 
+def _steer(job_id: str, action: Callable[[JobHandle], JobHandle], as_json: bool) -> None:
+    """Does it, and prints the state that the job is in after that."""
+    with Client() as client:
+        job = action(client.job(job_id))
+        _show(job.values) if as_json else print(job.state)
+
+
 @app.command()
 @_told
 def cancel(job_id: JobId, as_json: Json = False) -> None:
     """End a job: at once where it waits, at its next step where it runs."""
-    with Client() as client:
-        job = client.job(job_id).cancel()
-        _show(job.values) if as_json else print(job.state)
+    _steer(job_id, JobHandle.cancel, as_json)
 
 
 @app.command()
 @_told
 def pause(job_id: JobId, as_json: Json = False) -> None:
     """Stop a job for now: at once where it waits, after a checkpoint where it runs. `resume` lets it go on."""
-    with Client() as client:
-        job = client.job(job_id).pause()
-        _show(job.values) if as_json else print(job.state)
+    _steer(job_id, JobHandle.pause, as_json)
 
 
 @app.command()
 @_told
 def resume(job_id: JobId, as_json: Json = False) -> None:
     """Let a paused job go on."""
-    with Client() as client:
-        job = client.job(job_id).resume()
-        _show(job.values) if as_json else print(job.state)
+    _steer(job_id, JobHandle.resume, as_json)
 
 
 @app.command()

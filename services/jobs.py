@@ -127,10 +127,11 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     )
     if job is None:
         return None
-    asked, before = (new.kind, new.dataset_id, dict(new.spec)), (job.kind, job.dataset_id, job.spec)
-    if new.registers is not None:  # under a new id each time
-        asked, before = (new.kind, new.name, dict(new.spec)), (job.kind, job.name, job.spec)
-    if asked != before:
+    after = session.scalars(select(Dependency.needs).where(Dependency.job_id == job.id))
+    # A data set that is to be registered has a new id each time; its name tells it.
+    same_data = new.dataset_id == job.dataset_id if new.registers is None else new.name == job.name
+    asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
+    if not same_data or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
     return job.id
 
@@ -244,9 +245,7 @@ def claim(
         _note(session, job.id, job.attempt, "running", f"claimed by {worker}")
         if job.parent_id is not None:
             _start_parent(session, job.parent_id)
-        newest = session.scalar(
-            select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()).limit(1)
-        )
+        known = select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
         children = session.scalars(select(Job.id).where(_child_of(job.id)).order_by(Job.position))
         return Claim(
             lease=Lease(job.id, job.attempt),
@@ -255,7 +254,7 @@ def claim(
             spec=job.spec,
             images_at_once=job.images_at_once,
             dataset_id=job.dataset_id,
-            checkpoint=None if newest is None else {n: StoredFile(**f) for n, f in newest.files.items()},
+            checkpoints={c.step: {n: StoredFile(**f) for n, f in c.files.items()} for c in session.scalars(known)},
             children=tuple(children),
             seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
         )

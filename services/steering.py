@@ -94,6 +94,6 @@ def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def _woken(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
     """The job as shown, workers having been told that there is work."""
     job = show(context, principal, job_id)
-    leaves = sum((job["children"] or {"queued": 1}).get(state, 0) for state in ("queued",))
-    queue.publish(context.celery, job["spec"].get("resources", {}).get("device", "any"), messages=max(1, leaves))
+    waiting = 1 if job["children"] is None else max(1, job["children"]["queued"])
+    queue.publish(context.celery, job["spec"]["resources"]["device"], messages=waiting)
     return job

@@ -25,7 +25,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.tables import Artifact, Checkpoint, Dataset, Job, Upload
+from services.tables import Artifact, Dataset, Job, Upload
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
@@ -69,8 +69,7 @@ class Workbench:
             part = str(spec.get("part", "open"))
             self._data = self._dataset(part)
             spec["data"] = {"format": "packed", "path": str(self._data), "holds": part}
-        if self.claim.checkpoint is not None:
-            self._checkpoint()
+        self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
             self._child(child, self.output / f"{part}-{number}")
@@ -133,17 +132,14 @@ class Workbench:
 
     def _checkpoint(self) -> None:
         """Puts the newest checkpoint that is whole where the child looks for its own; without one it begins anew."""
-        with self.context.database.read() as session:
-            known = select(Checkpoint).where(Checkpoint.job_id == self.claim.lease.job_id)
-            rows = session.scalars(known.order_by(Checkpoint.step.desc())).all()
-        for row in rows:
+        for step, files in self.claim.checkpoints.items():
             partial = self.output / "checkpoints" / "fetched"
             partial.mkdir(parents=True)
-            if self._is_whole({name: StoredFile(**file) for name, file in row.files.items()}, partial):
+            if self._is_whole(files, partial):
                 manifest = json.loads((partial / "manifest.json").read_text(encoding="utf-8"))
                 partial.rename(partial.with_name(Path(manifest["name"]).name))
                 return
-            self.warn(f"the checkpoint after step {row.step} is damaged in the store; it is not used")
+            self.warn(f"the checkpoint after step {step} is damaged in the store; it is not used")
             shutil.rmtree(partial)
 
     def _is_whole(self, files: Mapping[str, StoredFile], folder: Path) -> bool:

@@ -246,7 +246,9 @@ class Attempt:
         if self.keeper.cancelled:
             return lambda: jobs.confirm_cancel(database, lease)
         if self.timed_out:
-            return self._failing("time_limit", "its time limit is over; retry it with more, and it goes on")
+            return self._failing(
+                "time_limit", "its time limit is over; a retry goes on from here, with as much time again"
+            )
         if self.keeper.paused:
             return lambda: jobs.release(database, lease, "paused on request")
         if status == INTERRUPTED or self.draining.is_set():

@@ -16,9 +16,9 @@ from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tables import Base, Dataset
+from tests.support.clocked import Clock
 from tests.support.cluster import ADMIN
 from tests.support.servers import ValkeyServer
-from tests.unit.services.test_jobs import Clock
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """Places in the queue and estimates, against answers worked out by hand."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from sqlalchemy import insert
 
 from services import fleet, jobs
 from services.claims import Batch
@@ -12,23 +8,8 @@ from services.database import Database
 from services.fleet import READY, Condition, Member, Weights
 from services.forecast import look_ahead
 from services.order import Offer
-from services.tables import Base, Dataset
-from tests.unit.services.test_jobs import DATASET, LEASE, Clock, claim, new_job, submit
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
-    Base.metadata.create_all(made.engine)
-    with made.write() as session:
-        session.execute(insert(Dataset).values(**DATASET))
-    yield made
-    made.close()
+from tests.support.clocked import Clock
+from tests.unit.services.test_jobs import LEASE, claim, new_job, submit
 
 
 def worker(database: Database, name: str, labels: tuple[str, ...] = (), condition: Condition = READY) -> None:

@@ -20,7 +20,8 @@ from services.database import Database
 from services.errors import Busy, Conflict, StaleAttempt
 from services.order import Offer
 from services.tables import Artifact, Attempt, Base, Checkpoint, Dataset, Job, Transition
-from tests.unit.services.test_jobs import DATASET, LEASE, Clock
+from tests.support.clocked import DATASET, Clock
+from tests.unit.services.test_jobs import LEASE
 
 ENDED = ("succeeded", "failed", "cancelled")
 DELAYS = (1.0, 10.0, 60.0)

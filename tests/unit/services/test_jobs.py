@@ -1,67 +1,22 @@
 """The state machine, on SQLite with a clock that the test moves. `tests/integration` repeats it on PostgreSQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from services import jobs, views
 from services.claims import MAX_ATTEMPTS, Batch, Claim, Lease, NewArtifact, NewJob, Orders, StoredFile
 from services.database import Database
 from services.errors import Conflict, NotFound, StaleAttempt
 from services.order import Offer
-from services.tables import Attempt, Base, Dataset, Job
+from services.tables import Attempt, Job
 from services.tokens import Principal
+from tests.support.clocked import Clock
 
 LEASE = 30.0
 ADMIN = Principal("ada", "admin")
-
-
-class Clock:
-    """Milliseconds that stand still until they are moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += round(seconds * 1000)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
-    Base.metadata.create_all(made.engine)
-    with made.write() as session:
-        session.execute(insert(Dataset).values(**DATASET))
-    yield made
-    made.close()
-
-
-DATASET = {
-    "id": "d",
-    "name": "lesions",
-    "format": "ham10000",
-    "digest": "0" * 64,
-    "synthetic": True,
-    "classes": ["mel", "nv"],
-    "images": 10,
-    "groups": 8,
-    "group_unit": "lesion",
-    "class_counts": [],
-    "findings": [],
-    "files": {},
-    "created_by": "ada",
-    "created_at": 0,
-}
 
 
 def new_job(user: str = "ada", **changes: object) -> NewJob:
@@ -102,6 +57,18 @@ def test_an_idempotency_key_for_another_request_is_a_conflict(database: Database
     jobs.submit(database, new_job(idempotency_key="k"))
     with pytest.raises(Conflict):
         jobs.submit(database, new_job(idempotency_key="k", spec={"x": 2}))
+
+
+@pytest.mark.parametrize("change", [{"time_limit": 5}, {"on_failure": "fail_fast"}, {"after": True}])
+def test_an_idempotency_key_tells_requests_apart_by_all_that_they_ask(
+    database: Database, change: dict[str, object]
+) -> None:
+    other = submit(database)
+    asked = {"after": [other]} if "after" in change else change
+    first, _ = jobs.submit(database, new_job(idempotency_key="k", **asked))
+    assert jobs.submit(database, new_job(idempotency_key="k", **asked)) == (first, False)
+    with pytest.raises(Conflict):
+        jobs.submit(database, new_job(idempotency_key="k"))
 
 
 def test_users_do_not_share_idempotency_keys(database: Database) -> None:

@@ -1,27 +1,10 @@
 """One scheduler leads, and another one soon after it has gone. `tests/integration` repeats it on PostgreSQL."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from services.database import Database
 from services.leadership import SECONDS, Leadership
-from services.tables import Base
-from tests.unit.services.test_jobs import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
-    Base.metadata.create_all(made.engine)
-    yield made
-    made.close()
+from tests.support.clocked import Clock
 
 
 @pytest.fixture

@@ -14,14 +14,10 @@ from services.context import Context
 from services.database import Database
 from services.settings import Settings
 from services.tables import Attempt, Base, Checkpoint, Dataset, LogLine, Metric, Transition
-from tests.unit.services.test_jobs import DATASET, Clock, claim, new_job
+from tests.support.clocked import DATASET, Clock
+from tests.unit.services.test_jobs import claim, new_job
 
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

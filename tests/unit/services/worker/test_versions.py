@@ -19,7 +19,7 @@ from services.tokens import Principal
 from services.worker import slots
 from services.worker.devices import Device
 from services.worker.slots import Slot
-from tests.unit.services.test_jobs import DATASET
+from tests.support.clocked import DATASET
 
 ADMIN = Principal("ada", "admin")
 
