@@ -77,12 +77,14 @@ def accept(session: Session, dataset_id: str, facts: Mapping[str, Any], files: M
     """
     name = session.scalar(select(Dataset.name).where(Dataset.id == dataset_id).with_for_update())
     versions = select(Dataset).where(Dataset.name == name)
+    # The last version is read before the contents: whatever is accepted after it is either seen among the contents
+    # or takes the version that this one is about to ask for.
+    last = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
     same_content = versions.where(Dataset.state == "ready", Dataset.digest == facts["digest"])
     same = session.scalar(same_content.limit(1).with_for_update(read=True))
     if same is not None:
         values: dict[str, Any] = {"state": "duplicate", "same_as": same.id, "ready_at": now_ms()}
     else:
-        last = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
         wanted = (INDEX, IMAGES, *(LOCKED_FILES if facts["locked"] else ()))
         packed = {file: dict(files[file]) for file in wanted}
         known = {fact: facts[fact] for fact in FACTS}

@@ -13,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from services import jobs, retention, views
@@ -292,6 +292,35 @@ def test_registrations_of_a_name_that_end_at_once_get_versions_of_their_own(data
         if row.state == "duplicate":
             assert next(other.digest for other in rows if other.id == row.same_as) in ready.values()
     assert len(rows) == 6
+
+
+def test_another_of_the_same_content_may_become_ready_between_any_two_statements(database: Database) -> None:
+    statements = 0
+    while True:
+        statements += 1
+        name = f"x{statements}"
+        first, second = registration(database, name), registration(database, name)
+        other = threading.Thread(target=accept, args=(database, second, name))
+        left = statements
+
+        def between(*_: Any, first_thread: int = threading.get_ident(), other: threading.Thread = other) -> None:
+            nonlocal left
+            if threading.get_ident() == first_thread:
+                left -= 1
+                if left == 0:
+                    other.start()
+                    other.join(0.3)  # or it waits for a lock that the first one holds
+
+        event.listen(database.engine, "after_cursor_execute", between)
+        accept(database, first, name)
+        event.remove(database.engine, "after_cursor_execute", between)
+        if left > 0:
+            assert statements > 5
+            return
+        other.join()
+        with database.read() as session:
+            rows = session.scalars(select(Dataset).where(Dataset.name == name)).all()
+        assert sorted((row.state, row.version) for row in rows) == [("duplicate", None), ("ready", 1)], statements
 
 
 def test_no_job_is_left_waiting_for_a_data_set_that_becomes_ready_as_it_is_submitted(database: Database) -> None:
