@@ -19,7 +19,7 @@ from services.worker.child import ForkServer
 from services.worker.child import Request as Run
 from tests.support.cluster import ADMIN, tiny_spec
 
-EPOCHS, PAIRS = 150, 3
+EPOCHS, PAIRS = 600, 7
 
 
 def measure() -> Iterator[tuple[str, Ratio]]:

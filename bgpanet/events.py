@@ -40,12 +40,13 @@ class Metrics(_Event):
 
 
 class CheckpointWritten(_Event):
-    """A complete checkpoint lies in the folder `path`."""
+    """A complete checkpoint lies in the folder `path`; `kept`: its weights belong to the result."""
 
     type: Literal["checkpoint"] = "checkpoint"
     path: str
     step: int
     epoch: int
+    kept: bool = False
 
 
 class Started(_Event):

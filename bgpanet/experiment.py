@@ -423,13 +423,14 @@ SUMMARY = (
 
 
 def _meaning(spec: TrainSpec) -> dict[str, Any]:
-    """The part of a spec that decides the result: where the data lies and who computes does not.
+    """The part of a spec that decides the result: where the data lies, who computes and what is kept does not.
 
     Nor does how many images pass the device at once, but for rounding and for what layers draw: gradients are added up
     to that of the whole batch. Only batch normalisation is another one then. A report tells it (`images_at_once`).
     """
     values = spec.model_dump(mode="json", exclude={"data", "resources"})
-    del values["training"]["checkpoint_seconds"]
+    for name in ("checkpoint_seconds", "keep_every_epochs"):
+        del values["training"][name]
     if not MODELS[spec.model.name].batch_norm:
         del values["training"]["micro_batch_size"]
     return values

@@ -209,6 +209,9 @@ class TrainingSpec(Spec):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="a checkpoint after the step at which so much time has passed; 0: after every step"
     )
+    keep_every_epochs: int | None = Field(
+        None, ge=1, description="keep the weights after every so many epochs too; null: only the best of the run"
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of weights, order and augmentation")
 
     @model_validator(mode="after")
@@ -230,6 +233,10 @@ class TrainingSpec(Spec):
     def images_at_once(self) -> int:
         """Images that pass the device at once."""
         return self.micro_batch_size or self.batch_size
+
+    def is_kept(self, epoch: int) -> bool:
+        """Whether the weights after so many epochs are kept, whatever comes after."""
+        return self.keep_every_epochs is not None and epoch % self.keep_every_epochs == 0
 
     @property
     def warmup(self) -> float:

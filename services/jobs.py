@@ -85,7 +85,8 @@ REASONS = (
     "internal",
 )
 TRIED_AGAIN = ("worker_lost", "storage")
-KEPT_CHECKPOINTS = 2  # of a job that has not ended
+NEWEST_CHECKPOINTS = 2  # that stay in any case while a job has not ended
+WEIGHTS = "model.safetensors"  # the file of a checkpoint
 RETRY_DELAYS = (1.0, 10.0, 60.0)  # seconds before the second, third, … try after a loss; the last one repeats
 
 
@@ -318,12 +319,12 @@ def resumed(database: Database, lease: Lease, step: int) -> None:
 
 
 def record_checkpoint(
-    database: Database, lease: Lease, step: int, epoch: int, files: Mapping[str, StoredFile]
+    database: Database, lease: Lease, step: int, epoch: int, files: Mapping[str, StoredFile], *, kept: bool = False
 ) -> list[str]:
     """Makes a checkpoint that is already stored the one from which a later attempt goes on.
 
-    The one before it is kept too, in case this one is damaged; older ones are forgotten. Returns the keys of files
-    that nothing names any more.
+    The one before it stays too, in case this one is damaged, and those that are `kept`; other older ones are
+    forgotten. Returns the keys of files that nothing names any more.
 
     Raises:
         StaleAttempt: the lease was lost.
@@ -332,6 +333,7 @@ def record_checkpoint(
         "epoch": epoch,
         "attempt": lease.attempt,
         "files": {name: file.as_json() for name, file in files.items()},
+        "kept": kept,
         "created_at": now_ms(),
     }
     with database.write() as session:
@@ -340,7 +342,8 @@ def record_checkpoint(
         _fence(session, lease, {"losses": case((func.coalesce(farthest, 0) < step, 0), else_=Job.losses)})
         newest = select(Checkpoint).where(Checkpoint.job_id == lease.job_id).order_by(Checkpoint.step.desc())
         known = session.scalars(newest).all()
-        before = [checkpoint for checkpoint in known if checkpoint.step < step][: KEPT_CHECKPOINTS - 1]
+        older = [checkpoint for checkpoint in known if checkpoint.step < step]
+        before = [each for place, each in enumerate(older) if each.kept or place < NEWEST_CHECKPOINTS - 1]
         forgotten = [checkpoint for checkpoint in known if checkpoint not in before]
         steps = [checkpoint.step for checkpoint in forgotten]
         session.execute(delete(Checkpoint).where(Checkpoint.job_id == lease.job_id, Checkpoint.step.in_(steps)))
@@ -350,7 +353,8 @@ def record_checkpoint(
 
 
 def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifacts: Sequence[NewArtifact]) -> set[str]:
-    """Closes the job as `succeeded` with its figures and files, all visible at once; its checkpoints are forgotten.
+    """Closes the job as `succeeded` with its figures and files, all visible at once, among them the weights of
+    checkpoints that are kept; its checkpoints are forgotten.
 
     Returns the keys of the files that are named from now on. Repeating it after a commit whose acknowledgement was
     lost changes nothing.
@@ -363,7 +367,7 @@ def finish(database: Database, lease: Lease, summary: Mapping[str, Any], artifac
         if _ended_as(session, lease, "succeeded"):
             return _artifact_keys(session, lease.job_id)
         _end(session, lease, state="succeeded", outcome="succeeded", summary=dict(summary))
-        for artifact in artifacts:
+        for artifact in [*artifacts, *_kept_weights(session, lease.job_id)]:
             session.execute(
                 insert(Artifact).values(
                     job_id=lease.job_id,
@@ -623,6 +627,15 @@ def count_waiting(database: Database, resource_class: str) -> int:
 
 def _keys(checkpoint: Checkpoint) -> set[str]:
     return {str(file["key"]) for file in checkpoint.files.values()}
+
+
+def _kept_weights(session: Session, job_id: str) -> list[NewArtifact]:
+    """The weights of a job's kept checkpoints, under names of their own."""
+    kept = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.kept).order_by(Checkpoint.step)
+    return [
+        NewArtifact(f"epoch-{row.epoch:04d}.{WEIGHTS}", "application/octet-stream", StoredFile(**row.files[WEIGHTS]))
+        for row in session.scalars(kept)
+    ]
 
 
 def _artifact_keys(session: Session, job_id: str) -> set[str]:

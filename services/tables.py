@@ -211,6 +211,7 @@ class Checkpoint(Base):
     epoch: Mapped[int] = mapped_column(Integer)
     attempt: Mapped[int] = mapped_column(Integer)
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    kept: Mapped[bool] = mapped_column(Boolean, default=False)  # its weights belong to the result
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: safetensors and JSON in a folder of their own, whole or not there at all.
 
-    step-00000120-epoch-0003/   steps and epochs done
+    step-00000120-epoch-0003/   steps and epochs done; with `-kept`: it stays when newer ones come
         model.safetensors       the network's state
         optimizer.safetensors   the optimizer's and the loss's state
         best.safetensors        the weights kept so far, once there are any
@@ -27,7 +27,8 @@ from safetensors.torch import load_file, save_file
 from bgpanet.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-KEPT = 2  # the newest may be the damaged one
+NEWEST = 2  # that stay in any case; the newest may be the damaged one
+KEPT = "-kept"
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Snapshot:
     state: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot) -> Path:
-    """Writes `folder/step-…-epoch-…` durably and drops all but the newest two. Returns its path.
+def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot, kept: bool = False) -> Path:
+    """Writes `folder/step-…-epoch-…` durably, and drops all but the newest two and what is `kept`. Returns its path.
 
     Raises:
         CheckpointError: it could not be written (disk full, for instance); older ones are untouched.
     """
-    final = folder / f"step-{step:08d}-epoch-{epoch:04d}"
+    final = folder / f"step-{step:08d}-epoch-{epoch:04d}{KEPT if kept else ''}"
     partial = folder / f".{final.name}.{os.getpid()}"
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -68,8 +69,9 @@ def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot) -> 
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"checkpoint {final} could not be written: {error}") from error
-    for old in list_checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in list_checkpoints(folder)[:-NEWEST]:
+        if not old.name.endswith(KEPT):
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 

@@ -75,7 +75,10 @@ def fit(task: Task, folder: Path, report: Report, stop: Callable[[], bool] = lam
                     task.processes.wait()  # one that ends has the others ended, and the first may still write
                     raise Interrupted(f"stopped after step {state.step}; the checkpoint of that step is written")
             best = _end_epoch(task, state, best, report)
-        write_checkpoint(task, writer, state, best)
+            kept = task.training.is_kept(state.epoch)
+            if kept or _is_over(task, state):
+                write_checkpoint(task, writer, state, best, kept)
+                clock.checkpointed()
         writer.wait()
     return Fitted(best, state)
 

@@ -17,8 +17,11 @@ LOSS, AVERAGE = "loss.", "average."
 """Beginnings of the names of what stands beside the optimizer's state in its file."""
 
 
-def write_checkpoint(task: Task, writer: CheckpointWriter, state: State, best: Mapping[str, Tensor]) -> None:
-    """Has everything saved that the rest of the run depends on; the leading process does it for all.
+def write_checkpoint(
+    task: Task, writer: CheckpointWriter, state: State, best: Mapping[str, Tensor], kept: bool = False
+) -> None:
+    """Has everything saved that the rest of the run depends on; the leading process does it for all. `kept`: it stays
+    when newer ones come.
 
     Raises:
         CheckpointError: the one before could not be written.
@@ -41,7 +44,7 @@ def write_checkpoint(task: Task, writer: CheckpointWriter, state: State, best: M
             "position": asdict(state),
         },
     )
-    writer.write(state.step, state.epoch, snapshot)
+    writer.write(state.step, state.epoch, snapshot, kept)
 
 
 def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, Tensor]]:

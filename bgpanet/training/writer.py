@@ -38,8 +38,9 @@ class CheckpointWriter:
         self.wait()
         return False
 
-    def write(self, step: int, epoch: int, snapshot: Snapshot) -> None:
+    def write(self, step: int, epoch: int, snapshot: Snapshot, kept: bool = False) -> None:
         """Has it written as it is now. Waits for the one before. `best` is not copied: nobody may write into it.
+        `kept`: it stays when newer ones come.
 
         Raises:
             CheckpointError: the one before could not be written.
@@ -51,7 +52,7 @@ class CheckpointWriter:
             snapshot.best,
             snapshot.state,
         )
-        self._writing = self._thread.submit(self._write, step, epoch, copy)
+        self._writing = self._thread.submit(self._write, step, epoch, copy, kept)
 
     def wait(self) -> None:
         """Returns when nothing is being written.
@@ -63,9 +64,9 @@ class CheckpointWriter:
         if writing is not None:
             writing.result()
 
-    def _write(self, step: int, epoch: int, snapshot: Snapshot) -> None:
-        path = save_checkpoint(self.folder, step, epoch, snapshot)
-        self.report(CheckpointWritten(path=str(path), step=step, epoch=epoch))
+    def _write(self, step: int, epoch: int, snapshot: Snapshot, kept: bool) -> None:
+        path = save_checkpoint(self.folder, step, epoch, snapshot, kept)
+        self.report(CheckpointWritten(path=str(path), step=step, epoch=epoch, kept=kept))
 
 
 def _copied(tensors: Mapping[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -53,12 +53,12 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     def wake() -> None:
         pool.work(departure)
 
+    context.celery.conf.worker_pool = "services.worker.pool:Pool"
     classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
     try:
         context.celery.worker_main(
             [
                 "worker",
-                "--pool=threads",
                 f"--concurrency={len(devices)}",
                 f"--queues={','.join(map(queue_name, classes))}",
                 f"--hostname={name}",

@@ -225,7 +225,7 @@ class Uploader(threading.Thread):
         store: ArtifactStore,
         claim: Claim,
         staging: Path,
-        record: Callable[[int, int, Mapping[str, StoredFile]], None],
+        record: Callable[[CheckpointWritten, Mapping[str, StoredFile]], None],
         warn: Callable[[str], None],
     ) -> None:
         super().__init__(name=f"upload-{claim.lease.job_id[-8:]}", daemon=True)
@@ -234,7 +234,7 @@ class Uploader(threading.Thread):
         self._prefix = f"{self._job}/{claim.lease.attempt}"
         self._record, self._warn = record, warn
         self._stored: set[str] = set()
-        self._waiting: tuple[Path, CheckpointWritten] | None = None
+        self._waiting: list[tuple[Path, CheckpointWritten]] = []
         self._condition = threading.Condition()
         self._closing = False
 
@@ -251,10 +251,11 @@ class Uploader(threading.Thread):
             shutil.rmtree(staged, ignore_errors=True)
             return
         with self._condition:
-            overtaken, self._waiting = self._waiting, (staged, event)
+            overtaken = [folder for folder, waiting in self._waiting if not waiting.kept]
+            self._waiting = [*(each for each in self._waiting if each[1].kept), (staged, event)]
             self._condition.notify()
-        if overtaken is not None:
-            shutil.rmtree(overtaken[0])
+        for folder in overtaken:
+            shutil.rmtree(folder)
 
     def artifact(self, event: ArtifactWritten) -> NewArtifact:
         """Stores one file of the result. Raises StorageError."""
@@ -286,14 +287,14 @@ class Uploader(threading.Thread):
     def run(self) -> None:
         while True:
             with self._condition:
-                while self._waiting is None and not self._closing:
+                while not self._waiting and not self._closing:
                     self._condition.wait()
-                if self._waiting is None:
+                if not self._waiting:
                     return
-                (staged, event), self._waiting = self._waiting, None
+                staged, event = self._waiting.pop(0)
             try:
                 files = {file.name: self._put(file) for file in sorted(staged.iterdir())}
-                self._record(event.step, event.epoch, files)
+                self._record(event, files)
             except (StorageError, OSError, SQLAlchemyError, StaleAttempt) as error:
                 self._warn(f"the checkpoint after step {event.step} was not stored: {error}")
             shutil.rmtree(staged, ignore_errors=True)

@@ -222,10 +222,13 @@ class Attempt:
         elif isinstance(event, Failure):
             self.failure = event
 
-    def _record_checkpoint(self, step: int, epoch: int, files: Mapping[str, StoredFile]) -> None:
+    def _record_checkpoint(self, event: CheckpointWritten, files: Mapping[str, StoredFile]) -> None:
         # First what was said before the checkpoint: a later attempt does not say it again.
         self.keeper.flush()
-        superseded = jobs.record_checkpoint(self.context.database, self.claim.lease, step, epoch, files)
+        lease = self.claim.lease
+        superseded = jobs.record_checkpoint(
+            self.context.database, lease, event.step, event.epoch, files, kept=event.kept
+        )
         self.uploader.drop(superseded)
 
     def _warn(self, message: str) -> None:

@@ -29,7 +29,7 @@ def running(tmp_path: Path, valkey_url: str) -> Iterator[Cluster]:
 
 
 def submit(made: Cluster, **changes: Any) -> str:
-    spec = tiny_spec(16, checkpoint_seconds=0)
+    spec = tiny_spec(16, checkpoint_seconds=0, keep_every_epochs=5)
     job, _ = submission.submit(made.context, ADMIN, Request(kind="train", dataset="lesions", spec=spec, **changes))
     return str(job["id"])
 
@@ -56,7 +56,9 @@ def at_step(made: Cluster, job_id: str, least: int) -> None:
 
 def digests(made: Cluster, job_id: str) -> dict[str, str]:
     found = {item["name"]: item["sha256"] for item in views.list_artifacts(made.context.database, ADMIN, job_id)}
-    return {name: found[name] for name in ("model.safetensors", "predictions.parquet")}
+    kept = [f"epoch-{epoch:04d}.model.safetensors" for epoch in (5, 10, 15)]
+    assert [name for name in found if name.startswith("epoch")] == kept
+    return {name: found[name] for name in ("model.safetensors", "predictions.parquet", *kept)}
 
 
 @pytest.mark.timeout(400)

@@ -614,6 +614,35 @@ def test_a_job_that_gets_on_is_never_given_up(database: Database, clock: Clock) 
     assert state(database, job_id) == ("failed", "worker_lost")
 
 
+def test_kept_checkpoints_stay_and_their_weights_are_among_the_result(database: Database) -> None:
+    job_id = submit(database)
+    lease = claim(database).lease
+    dropped: list[str] = []
+    for step in (2, 4, 6, 8, 10):
+        files = {name: StoredFile(f"{name}-{step}", "0" * 64, step) for name in ("model.safetensors", "state.json")}
+        dropped += jobs.record_checkpoint(database, lease, step, step // 2, files, kept=step in (4, 8))
+    assert sorted(dropped) == sorted(
+        f"{name}-{step}" for name in ("model.safetensors", "state.json") for step in (2, 6)
+    )
+    assert [row["step"] for row in views.list_checkpoints(database, ADMIN, job_id)] == [4, 8, 10]
+    report = NewArtifact("report.json", "application/json", StoredFile("report", "1" * 64, 1))
+    assert jobs.finish(database, lease, {}, [report]) == {"report", "model.safetensors-4", "model.safetensors-8"}
+    assert views.list_checkpoints(database, ADMIN, job_id) == []
+    found = {row["name"]: row["size"] for row in views.list_artifacts(database, ADMIN, job_id)}
+    assert found == {"epoch-0002.model.safetensors": 4, "epoch-0004.model.safetensors": 8, "report.json": 1}
+
+
+def test_a_kept_checkpoint_that_is_reached_again_replaces_itself(database: Database) -> None:
+    """An attempt that had to go back further passes the ends of the same epochs again."""
+    job_id = submit(database)
+    lease = claim(database).lease
+    for key, step in (("a", 4), ("b", 5), ("c", 3), ("d", 4)):
+        files = {"model.safetensors": StoredFile(key, "0" * 64, 1)}
+        jobs.record_checkpoint(database, lease, step, 2, files, kept=step == 4)
+    jobs.finish(database, lease, {}, [])
+    assert views.get_artifact(database, ADMIN, job_id, "epoch-0002.model.safetensors").key == "d"
+
+
 # ── The record ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -51,6 +51,14 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert [path.name[5:13] for path in list_checkpoints(tmp_path)] == ["00000009", "00000010"]
 
 
+def test_one_that_is_kept_stays_beside_the_newest_two(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        save_checkpoint(tmp_path, step, step, snapshot(step), kept=step in (2, 6))
+    found = list_checkpoints(tmp_path)
+    assert [path.name[5:13] for path in found] == ["00000002", "00000005", "00000006"]
+    assert same(load_checkpoint(found[0]), snapshot(2))
+
+
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 5, 0, snapshot(1))
     path = save_checkpoint(tmp_path, 5, 0, snapshot(2))

@@ -21,7 +21,7 @@ from bgpanet.inference import cross_entropy, infer_logits
 from bgpanet.losses import DualTailedLoss
 from bgpanet.models import build_model
 from bgpanet.specs import AugmentationSpec, TrainingSpec
-from bgpanet.training.checkpoints import list_checkpoints
+from bgpanet.training.checkpoints import list_checkpoints, load_checkpoint
 from bgpanet.training.fit import Fitted, fit, validate
 from bgpanet.training.step import train_step
 from bgpanet.training.task import State, Task
@@ -230,6 +230,20 @@ def test_checkpoints_come_by_time_and_at_the_end(tmp_path: Path) -> None:
         said = Said()
         fit(task(checkpoint_seconds=seconds), tmp_path / str(seconds), said)
         assert [event.step for event in said if isinstance(event, CheckpointWritten)] == steps
+
+
+def test_weights_of_epochs_are_kept_on_request_and_change_nothing(
+    undisturbed: tuple[Fitted, dict[tuple[int, str], float]], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"keep_every_epochs": 2, "checkpoint_seconds": 3600}
+    first = Said()
+    with pytest.raises(Interrupted):
+        fit(task(**changes), tmp_path, first, lambda: len(first.metrics()) > 2 * STEPS_PER_EPOCH * 3)
+    second = Said()
+    assert equal(fit(task(**changes), tmp_path, second), undisturbed[0])
+    kept = [event for event in [*first, *second] if isinstance(event, CheckpointWritten) and event.kept]
+    assert [(event.step, event.epoch) for event in kept] == [(2 * STEPS_PER_EPOCH, 2), (STEPS, 4)]
+    assert [load_checkpoint(Path(event.path)).state["position"]["epoch"] for event in kept] == [2, 4]
 
 
 def test_a_checkpoint_that_is_due_while_one_is_written_comes_later(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """What an attempt finds in its folder before it starts."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 
+from bgpanet.events import CheckpointWritten
 from services import jobs
 from services.artifacts import sha256_of
 from services.claims import Lease, StoredFile
 from services.context import Context
-from services.worker.files import Workbench
+from services.worker.files import Uploader, Workbench
 from tests.unit.services.dashboard.full_service import SPEC, add_datasets, service
 
 
@@ -41,6 +44,33 @@ def test_of_a_job_whose_newest_checkpoint_is_damaged_in_the_store_the_one_before
         bench.prepare()
         assert [path.name for path in (bench.output / "checkpoints").iterdir()] == ["step-1"]
         assert told == ["the checkpoint after step 2 is damaged in the store; it is not used"]
+
+
+def test_a_checkpoint_that_is_kept_is_stored_though_newer_ones_come(tmp_path: Path) -> None:
+    """While the store is slow, newer checkpoints overtake older ones."""
+    with service(tmp_path) as made:
+        add_datasets(made)
+        made.submit("train")
+        claim, recorded, began, gate = made.claim(), list[int](), Event(), Event()
+
+        def record(event: CheckpointWritten, files: Mapping[str, StoredFile]) -> None:
+            began.set()
+            gate.wait()
+            assert files["model.safetensors"].size == event.step
+            recorded.append(event.step)
+
+        uploader = Uploader(made.context.store, claim, tmp_path / "uploading", record, warn=recorded.append)  # type: ignore[arg-type]
+        uploader.start()
+        for step in range(1, 7):
+            folder = tmp_path / f"step-{step}"
+            folder.mkdir()
+            (folder / "model.safetensors").write_bytes(b"x" * step)
+            uploader.checkpoint(CheckpointWritten(path=str(folder), step=step, epoch=step, kept=step in (3, 5)))
+            assert began.wait(10)
+        gate.set()
+        uploader.close()
+        assert recorded == [1, 3, 5, 6]
+        assert list((tmp_path / "uploading").iterdir()) == []
 
 
 def record_checkpoint(context: Context, lease: Lease, step: int, folder: Path) -> str:
