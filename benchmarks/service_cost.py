@@ -19,13 +19,13 @@ from services.worker.child import ForkServer
 from services.worker.child import Request as Run
 from tests.support.cluster import ADMIN, tiny_spec
 
-EPOCHS, PAIRS = 600, 7
+EPOCHS, PAIRS = 300, 7
 
 
 def measure() -> Iterator[tuple[str, Ratio]]:
     """(goal, what was measured)."""
     with product(lesions=60) as running, running.process("services.cli", "worker", "--slots", "1", "--threads", "1"):
-        spec = tiny_spec(EPOCHS)
+        spec = tiny_spec(EPOCHS, patience=EPOCHS)
         _queued(running, tiny_spec(1))  # the data set is then fetched and decoded
         server = ForkServer({})
         try:
