@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bgpanet.data.readers import READERS, described
-from services.cli import USAGE, app
+from services.cli import app
+from services.commands.common import USAGE
 
 
 def test_the_formats_are_listed_with_a_line_of_each() -> None:

@@ -15,7 +15,8 @@ from bgpanet.evaluation.predictions import PredictionTable
 from services import jobs
 from services.artifacts import sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
-from services.cli import FAILED, USAGE, app
+from services.cli import app
+from services.commands.common import FAILED, USAGE
 from services.order import Offer
 from tests.unit.services.api.test_api import Api
 from tests.unit.services.api.test_api import api as api  # a fixture
