@@ -145,16 +145,7 @@ def list_logs(
     get_job(database, principal, job_id)
     query = select(LogLine).where(LogLine.job_id == job_id, LogLine.id > after).order_by(LogLine.id).limit(limit)
     with database.read() as session:
-        return [
-            {
-                "id": line.id,
-                "attempt": line.attempt,
-                "at": timestamp(line.at),
-                "level": line.level,
-                "message": line.message,
-            }
-            for line in session.scalars(query)
-        ]
+        return [log_line_json(line) for line in session.scalars(query)]
 
 
 def list_events(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
@@ -162,10 +153,18 @@ def list_events(database: Database, principal: Principal, job_id: str) -> list[d
     get_job(database, principal, job_id)
     with database.read() as session:
         rows = session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id))
-        return [
-            {"id": row.id, "at": timestamp(row.at), "attempt": row.attempt, "state": row.state, "detail": row.detail}
-            for row in rows
-        ]
+        return [transition_json(row) for row in rows]
+
+
+def log_line_json(line: LogLine) -> dict[str, Any]:
+    """What people are shown of a log line."""
+    at = timestamp(line.at)
+    return {"id": line.id, "attempt": line.attempt, "at": at, "level": line.level, "message": line.message}
+
+
+def transition_json(row: Transition) -> dict[str, Any]:
+    """What people are shown of something that happened to a job."""
+    return {"id": row.id, "at": timestamp(row.at), "attempt": row.attempt, "state": row.state, "detail": row.detail}
 
 
 def list_attempts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from services.api.problems import handle_errors
 from services.context import Context
 from services.errors import StorageError
 from services.settings import Settings
+from services.streams import Places
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -22,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     app = Flask(__name__, static_folder=None, template_folder=None)
     app.extensions["bgpanet"] = Context(settings)
+    app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
         SECRET_KEY=_secret_key(settings.home / "session.key"),
         MAX_CONTENT_LENGTH=2 * 1024 * 1024,

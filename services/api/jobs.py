@@ -6,6 +6,7 @@ from flask import Blueprint, Response, jsonify, url_for
 
 from services import steering, submission, views
 from services.api.access import context, reader, writer
+from services.api.events import job_stream, wants_stream
 from services.api.parsing import (
     CloneBody,
     JobBody,
@@ -97,6 +98,8 @@ def get_logs(job_id: str) -> Response:
 
 @routes.get("/<job_id>/events")
 def get_events(job_id: str) -> Response:
+    if wants_stream():
+        return job_stream(job_id)
     return _items(views.list_events(context().database, reader(), job_id))
 
 

@@ -4,13 +4,14 @@ import base64
 import json
 import math
 import re
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_origin
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, LockSpec, problems_of
+from services.changes import Topic
 from services.tokens import Role
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
@@ -137,6 +138,10 @@ class LogsQuery(Query):
     limit: int = Field(1000, ge=1, le=10_000)
 
 
+class EventsQuery(Query):
+    topic: list[Topic] = Field(default_factory=list, max_length=50, description="what is told of; none: all")
+
+
 class MetricsQuery(Query):
     name: list[str] = Field(default_factory=list, max_length=50)
 
@@ -165,7 +170,7 @@ def parse_query(model: type[QueryT]) -> QueryT:
     values: dict[str, Any] = {}
     for name, texts in request.args.lists():
         field = model.model_fields.get(name)
-        is_list = field is not None and field.annotation == list[str]
+        is_list = field is not None and get_origin(field.annotation) is list
         values[name] = texts if is_list else texts[-1]
         if any("\0" in text for text in texts):
             raise InvalidInput.one(name, "must not contain NUL")

@@ -38,11 +38,13 @@ def api(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     processes: Annotated[int, typer.Option(min=1, max=64)] = 1,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="of each process")] = 8,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="of each process, for requests")] = 8,
 ) -> None:
-    """Serve the REST API and the dashboard (gunicorn)."""
+    """Serve the REST API and the dashboard (gunicorn). Event streams have threads besides those for requests."""
+    threads += Settings.load().streams
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
+    options += ["--config", "python:services.serving"]
     timeouts = ["--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", _shared_memory()]
     os.execv(sys.executable, [*gunicorn, *options, *timeouts])  # noqa: S606 - our own command
 
