@@ -63,10 +63,10 @@ def out_of_memory(images: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"{images} images at once do not fit the device's memory") from error
     except RuntimeError as error:
-        # A CPU's allocator has no class of its own for it.
-        if "can't allocate memory" not in str(error):
+        # On a CPU it has no class of its own. The latter is oneDNN's, which says no more where it gets no memory.
+        if not any(said in str(error) for said in ("can't allocate memory", "could not create a primitive")):
             raise
-        raise OutOfMemory(f"{images} images at once do not fit this machine's memory") from error
+        raise OutOfMemory(f"{images} images at once do not fit this machine's memory ({error})") from error
 
 
 def _cpu_has_bf16() -> bool:

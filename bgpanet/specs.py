@@ -88,7 +88,7 @@ class SplitSpec(FoldsSpec):
 class ModelSpec(Spec):
     """Which network, and from which weights it starts."""
 
-    name: str = Field("bgpanet", description="see `bgpanet models`")
+    name: str = Field("bgpanet", description="see `bgpanet models`", json_schema_extra={"enum": [*MODELS]})
     weights: str | None = Field(None, description='null (random), "imagenet", or the path of a local file')
     weights_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of a local file: it is refused where its digest is another"
@@ -121,6 +121,7 @@ class ModelSpec(Spec):
         return self.model_dump(exclude={"name", "weights", "weights_sha256"}, exclude_none=True)
 
 
+ModelName = Annotated[str, Field(json_schema_extra={"enum": [*MODELS]})]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal[
     "linear", "cosine", "exponential", "step", "fixed_0.4_0.6", "fixed_0.5_0.5", "fixed_0.6_0.4", "ce", "focal"
@@ -271,10 +272,12 @@ class RunSpec(Spec):
 class LearningSpec(RunSpec):
     """What training and cross-validation share."""
 
-    model: Annotated[ModelSpec, BeforeValidator(_from_name)] = ModelSpec()
+    model: Annotated[ModelSpec, BeforeValidator(_from_name, json_schema_input_type=ModelName | ModelSpec)] = ModelSpec()
     image_size: int | None = Field(None, ge=32, le=1024, description="pixels; null: what the model is meant for")
     subset: SubsetSpec | None = None
-    loss: Annotated[LossSpec, BeforeValidator(_from_loss_name)] = LossSpec()
+    loss: Annotated[
+        LossSpec, BeforeValidator(_from_loss_name, json_schema_input_type=LossName | Schedule | LossSpec)
+    ] = LossSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     training: TrainingSpec = TrainingSpec()
 

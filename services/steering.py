@@ -66,6 +66,13 @@ def clone(
         Conflict: it registers a data set.
         Busy: as many jobs wait as may.
     """
+    return submission.submit(context, principal, as_clone(context, principal, job_id, changes, idempotency_key))
+
+
+def as_clone(
+    context: Context, principal: Principal, job_id: str, changes: Mapping[str, Any], idempotency_key: str | None = None
+) -> Request:
+    """What `clone` submits. Raises Conflict."""
     job = views.get_job(context.database, principal, job_id)
     if job["kind"] == "register":
         raise Conflict("a registration can't be cloned; register the data set under another name")
@@ -75,8 +82,7 @@ def clone(
     values["name"] = job["name"] if job["name"] != given else None  # then it is named anew for what it does
     values |= {name: value for name, value in changes.items() if name != "spec"}
     spec = _merged(job["spec"], changes.get("spec") or {})
-    request = Request(**values, spec=spec, cloned_from=job_id, idempotency_key=idempotency_key)
-    return submission.submit(context, principal, request)
+    return Request(**values, spec=spec, cloned_from=job_id, idempotency_key=idempotency_key)
 
 
 def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,30 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
     return views.get_job(context.database, principal, job_id), created
 
 
+def check(context: Context, principal: Principal, request: Request) -> dict[str, Any]:
+    """What `submit` would queue, as shown to people; nothing is stored. Whether there is room for it is not asked.
+
+    Raises:
+        InvalidInput: with every problem of the request.
+    """
+    new = _checked(context, principal, request)
+    dataset = views.find_dataset(context.database, new.dataset_id)
+    return {
+        "validate_only": True,
+        "kind": new.kind,
+        "name": new.name,
+        "dataset": dataset.name,
+        "dataset_id": dataset.id,
+        "dataset_version": dataset.version,
+        "spec": new.spec,
+        "priority": new.priority,
+        "after": list(new.after),
+        "time_limit": new.time_limit,
+        "on_failure": new.on_failure,
+        "children": len(new.children),
+    }
+
+
 def _checked(context: Context, principal: Principal, request: Request) -> NewJob:
     problems: list[Problem] = []
     spec: AnySpec | None = None

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import api, dashboard, queue
+from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
 from services.errors import StorageError
@@ -33,6 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(api.create_blueprint())
+    app.register_blueprint(reference.routes)
     app.register_blueprint(dashboard.create_blueprint())
     _health(app)
     handle_errors(app)

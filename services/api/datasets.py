@@ -3,7 +3,9 @@
 from flask import Blueprint, Response, abort, jsonify, url_for
 
 from services import datasets, views
+from services.api import answers
 from services.api.access import admin, context, reader, writer
+from services.api.documentation import documented
 from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
 from services.datasets import Registration
 
@@ -11,7 +13,18 @@ routes = Blueprint("datasets", __name__, url_prefix="/datasets")
 
 
 @routes.post("")
+@documented(
+    {201: answers.Dataset, 200: answers.Dataset},
+    body=DatasetBody,
+    headers=["Idempotency-Key", "Prefer"],
+    problems=[409, 429],
+)
 def post_dataset() -> tuple[Response, int, dict[str, str]]:
+    """Register a data set.
+
+    It is read, checked and packed by a job; jobs on it may be submitted at once, and wait. 200: the `Idempotency-Key`
+    was used for this very request before.
+    """
     principal, body = writer(), parse_body(DatasetBody)
     if body.place.upload is None:
         admin()  # whatever else a worker can see
@@ -35,19 +48,31 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("")
+@documented({200: answers.Page[answers.ListedDataset]}, query=PageQuery)
 def get_datasets() -> Response:
+    """List data sets, newest first."""
     query = parse_query(PageQuery)
     page = views.list_datasets(context().database, query.cursor, query.limit)
     return jsonify({"items": page.items, "next_cursor": page.next_cursor})
 
 
 @routes.get("/<dataset_id>")
+@documented({200: answers.Dataset, 304: None}, headers=["If-None-Match"])
 def get_dataset(dataset_id: str) -> Response:
+    """Show a data set.
+
+    One that is not being registered any more has an `ETag`.
+    """
     return jsonify(views.get_dataset(context().database, dataset_id))
 
 
 @routes.delete("/<dataset_id>")
+@documented({204: None}, problems=[409, 503])
 def delete_dataset(dataset_id: str) -> tuple[str, int]:
+    """Remove a data set's files.
+
+    What jobs on it were given can still be shown. 409: jobs wait for it, or run on it.
+    """
     principal, row = writer(), views.find_dataset(context().database, dataset_id)
     if not datasets.may_remove(reader(), row):
         abort(403, "a data set is removed by an admin, or by who registered it")

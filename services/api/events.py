@@ -1,14 +1,14 @@
 """`/api/v1/jobs/{id}/events` as server-sent events."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from flask import Response, current_app, request
 
 from services import tokens, views
 from services.api.access import context, reader
-from services.api.parsing import EventsQuery, parse_query
 from services.api.problems import problem
-from services.changes import Place, Story
+from services.changes import Place, Story, Topic
 from services.streams import NoPlace, Places, stream
 
 RETRY_AFTER = 10  # seconds
@@ -19,9 +19,9 @@ def wants_stream() -> bool:
     return request.accept_mimetypes["text/event-stream"] > request.accept_mimetypes["application/json"]
 
 
-def job_stream(job_id: str) -> Response:
-    """A job's events from `Last-Event-ID` on; 204 where the end was told already."""
-    database, principal, topics = context().database, reader(), parse_query(EventsQuery).topic
+def job_stream(job_id: str, topics: Sequence[Topic]) -> Response:
+    """A job's events from `Last-Event-ID` on; 204 where the end was told already. topics: those told of; none: all."""
+    database, principal = context().database, reader()
     place = Place.parse(request.headers.get("Last-Event-ID") or str(Place()))
     views.get_job(database, principal, job_id)
     if place.ended:

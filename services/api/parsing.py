@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, LockSpec, problems_of
+from services.api.answers import AnyKind, State
 from services.changes import Topic
 from services.tokens import Role
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
+IDEMPOTENCY_KEY = "^[!-~]([ -~]{0,198}[!-~])?$"
+ONLY_CHECK = "only check: answers 200 with the spec as it would run, and stores nothing"
 
 
 class Body(BaseModel):
@@ -27,15 +30,18 @@ class JobBody(Body):
     """A job to submit."""
 
     kind: Kind
-    dataset: str = Field(min_length=1, max_length=200, description="name or id of a registered data set")
-    name: str | None = Field(None, min_length=1, max_length=200)
-    priority: int = Field(0, ge=-100, le=100)
+    dataset: str = Field(
+        min_length=1, max_length=200, description="name or id of a registered data set", examples=["ham10000"]
+    )
+    name: str | None = Field(None, min_length=1, max_length=200, description="null: named for what it does")
+    priority: int = Field(0, ge=-100, le=100, description="the highest goes first")
     spec: dict[str, Any] = Field(default_factory=dict)
     after: list[str] = Field(default_factory=list, max_length=100, description="ids of jobs that have to succeed first")
     time_limit: int | None = Field(None, ge=1, lt=2**31, description="seconds of work of each run; null: none")
     on_failure: Literal["finish_rest", "fail_fast"] = Field(
         "finish_rest", description="of a child: the others go on, or are cancelled"
     )
+    validate_only: bool = Field(False, description=ONLY_CHECK)
 
 
 class CloneBody(Body):
@@ -44,9 +50,10 @@ class CloneBody(Body):
     dataset: str | None = Field(None, min_length=1, max_length=200)
     name: str | None = Field(None, min_length=1, max_length=200)
     priority: int | None = Field(None, ge=-100, le=100)
-    spec: dict[str, Any] = Field(default_factory=dict)
+    spec: dict[str, Any] = Field(default_factory=dict, examples=[{"training": {"seed": 1}}])
     time_limit: int | None = Field(None, ge=1, lt=2**31)
     on_failure: Literal["finish_rest", "fail_fast"] | None = None
+    validate_only: bool = Field(False, description=ONLY_CHECK)
 
     @model_validator(mode="after")
     def _no_nulls(self) -> Self:
@@ -59,7 +66,7 @@ class CloneBody(Body):
 class JobPatch(Body):
     """What can be changed of a job that has not ended."""
 
-    priority: int = Field(ge=-100, le=100)
+    priority: int = Field(ge=-100, le=100, examples=[5])
 
 
 class SourceBody(Body):
@@ -79,9 +86,11 @@ class SourceBody(Body):
 class DatasetBody(Body):
     """A data set to register. `path` alone stands for `source: {path}`."""
 
-    name: str = Field(min_length=1, max_length=100)
-    format: str = Field(min_length=1, max_length=40)
-    source: SourceBody | None = None
+    name: str = Field(min_length=1, max_length=100, examples=["ham10000"])
+    format: str = Field(
+        min_length=1, max_length=40, description="as `bgpanet dataset formats` lists them", examples=["ham10000"]
+    )
+    source: SourceBody | None = Field(None, examples=[{"path": "/data/HAM10000"}])
     path: str | None = Field(None, min_length=1, max_length=4096)
     licence: str | None = Field(None, min_length=1, max_length=2000)
     citation: str | None = Field(None, min_length=1, max_length=2000)
@@ -102,16 +111,20 @@ class DatasetBody(Body):
 class UploadBody(Body):
     """A file that is to be sent in parts."""
 
-    name: str = Field(min_length=1, max_length=200)
-    size: int = Field(ge=1, lt=2**63, description="bytes")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the whole, hex")
+    name: str = Field(min_length=1, max_length=200, examples=["ham10000.zip"])
+    size: int = Field(ge=1, lt=2**63, description="bytes", examples=[4])
+    sha256: str = Field(
+        pattern="^[0-9a-f]{64}$",
+        description="of the whole, hex",
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+    )
 
 
 class TokenBody(Body):
     """A token to make."""
 
-    name: str = Field(min_length=1, max_length=200)
-    user: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, examples=["notebook"])
+    user: str = Field(min_length=1, max_length=200, examples=["ada"])
     role: Role = "researcher"
 
 
@@ -122,20 +135,20 @@ class Query(BaseModel):
 
 
 class PageQuery(Query):
-    cursor: str | None = Field(None, max_length=36)
-    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, max_length=36, description="the `next_cursor` of the page before")
+    limit: int = Field(50, ge=1, le=500, description="most items of a page")
 
 
 class JobsQuery(PageQuery):
-    state: str | None = Field(None, max_length=20)
-    kind: str | None = Field(None, max_length=40)
-    dataset: str | None = Field(None, max_length=200)
-    q: str | None = Field(None, max_length=200)
+    state: State | None = Field(None, description="only those in this state")
+    kind: AnyKind | None = Field(None, description="only those of this kind")
+    dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
+    q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
 
 
 class LogsQuery(Query):
-    after: int = Field(0, ge=0, lt=2**63)
-    limit: int = Field(1000, ge=1, le=10_000)
+    after: int = Field(0, ge=0, lt=2**63, description="only lines with higher ids")
+    limit: int = Field(1000, ge=1, le=10_000, description="most lines")
 
 
 class EventsQuery(Query):
@@ -143,7 +156,7 @@ class EventsQuery(Query):
 
 
 class MetricsQuery(Query):
-    name: list[str] = Field(default_factory=list, max_length=50)
+    name: list[str] = Field(default_factory=list, max_length=50, description="only these; repeatable")
 
 
 BodyT = TypeVar("BodyT", bound=Body)
@@ -183,8 +196,8 @@ def parse_query(model: type[QueryT]) -> QueryT:
 def idempotency_key() -> str | None:
     """The header `Idempotency-Key`. Raises InvalidInput where it is empty or too long."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not (1 <= len(key) <= 200 and key.isprintable()):
-        raise InvalidInput.one("Idempotency-Key", "must be 1 to 200 printable characters")
+    if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
+        raise InvalidInput.one("Idempotency-Key", "must be 1 to 200 printable characters of ASCII")
     return key
 
 

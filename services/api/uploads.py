@@ -5,7 +5,9 @@ from typing import BinaryIO, cast
 from flask import Blueprint, Response, jsonify, request, url_for
 
 from services import uploads
+from services.api import answers
 from services.api.access import context, reader, writer
+from services.api.documentation import Media, documented
 from services.api.parsing import UploadBody, content_digest, parse_body
 from services.uploads import NewUpload
 
@@ -13,7 +15,12 @@ routes = Blueprint("uploads", __name__, url_prefix="/uploads")
 
 
 @routes.post("")
+@documented({201: answers.Upload, 200: answers.Upload}, body=UploadBody, problems=[409, 503])
 def post_upload() -> tuple[Response, int, dict[str, str]]:
+    """Begin an upload, or go on with one.
+
+    200: this content was begun before, and `received` tells what is there of it.
+    """
     principal, body = writer(), parse_body(UploadBody)
     upload, created = uploads.begin(context(), principal, NewUpload(**body.model_dump()))
     location = url_for("api.uploads.get_upload", upload_id=upload["id"])
@@ -21,24 +28,33 @@ def post_upload() -> tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("/<upload_id>")
+@documented({200: answers.Upload}, problems=[503])
 def get_upload(upload_id: str) -> Response:
+    """Show an upload."""
     return jsonify(uploads.get(context(), reader(), upload_id))
 
 
 @routes.delete("/<upload_id>")
+@documented({204: None}, problems=[409, 503])
 def delete_upload(upload_id: str) -> tuple[str, int]:
+    """Remove an upload."""
     uploads.remove(context(), writer(), upload_id)
     return "", 204
 
 
 @routes.get("/<upload_id>/parts/<int:number>")
+@documented({200: answers.PartAddress}, problems=[403, 409, 503])
 def get_part(upload_id: str, number: int) -> Response:
-    """Where the part is to be sent; `address` is null where that is here."""
+    """Tell where a part is to be sent by PUT; `address` is null where that is here."""
     return jsonify(uploads.part_address(context(), writer(), upload_id, number))
 
 
 @routes.put("/<upload_id>/parts/<int:number>")
+@documented(
+    {204: None}, body=Media("application/octet-stream", "the part"), headers=["Content-Digest"], problems=[409, 503]
+)
 def put_part(upload_id: str, number: int) -> tuple[str, int]:
+    """Send a part; sending it again replaces it."""
     principal = writer()
     row = uploads.find(context(), principal, upload_id)
     # The body goes to the store piece by piece, whatever other bodies are limited to. One byte more than it may have,
@@ -50,5 +66,7 @@ def put_part(upload_id: str, number: int) -> tuple[str, int]:
 
 
 @routes.post("/<upload_id>/complete")
+@documented({200: answers.Upload}, problems=[409, 503])
 def post_complete(upload_id: str) -> Response:
+    """Make the parts a file, checked against its digest; repeating it is safe."""
     return jsonify(uploads.complete(context(), writer(), upload_id))

@@ -54,7 +54,7 @@ class Workbench:
         self.folder = context.settings.scratch / f"{claim.lease.job_id}-{claim.lease.attempt}"
         self.output = self.folder / "output"
         self.spec = self.folder / "spec.json"
-        self._data: Path | None = None
+        self._fetched: dict[Path, StoredFile] = {}  # of the data set, which all attempts on this host share
 
     def prepare(self) -> None:
         """Fetches all that the child needs; clears what a dead attempt of the job left here. Raises StorageError."""
@@ -67,8 +67,7 @@ class Workbench:
             spec["others"] = self._fingerprints()
         else:
             part = str(spec.get("part", "open"))
-            self._data = self._dataset(part)
-            spec["data"] = {"format": "packed", "path": str(self._data), "holds": part}
+            spec["data"] = {"format": "packed", "path": str(self._dataset(part)), "holds": part}
         self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
@@ -125,9 +124,11 @@ class Workbench:
         folder = self.context.settings.cache / "datasets" / digest
         folder.mkdir(parents=True, exist_ok=True)
         for name in (IMAGES, INDEX):
-            stored = dataset.files.get(names.get(name, name))
-            if stored is not None and not (folder / name).exists():
-                _fetch(self.context.store, StoredFile(**stored), folder / name)
+            if (file := dataset.files.get(names.get(name, name))) is None:
+                continue
+            self._fetched[folder / name] = StoredFile(**file)
+            if not (folder / name).exists():
+                _fetch(self.context.store, StoredFile(**file), folder / name)
         return folder
 
     def _checkpoint(self) -> None:
@@ -190,9 +191,10 @@ class Workbench:
             _fetch(self.context.store, StoredFile(row.key, row.sha256, row.size), folder / row.name)
 
     def distrust(self) -> None:
-        """Forgets the fetched data set: the next attempt fetches it anew."""
-        if self._data is not None:
-            shutil.rmtree(self._data, ignore_errors=True)
+        """Has the next attempt fetch anew what of the data set is damaged. Other jobs may read the rest just now."""
+        for path, stored in self._fetched.items():
+            if path.exists() and sha256_of(path) != stored.sha256:
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Deletes the folder; what counts is stored."""

@@ -59,7 +59,9 @@ def table(outcome: Outcome, lease_seconds: float) -> str:
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """All of it, each fault with its time."""
     values = asdict(outcome)
-    values["beside_slow"] = dict(outcome.beside_slow)  # `asdict` takes a counter for pairs
+    # `asdict` takes a counter for pairs
+    values["beside_slow"] = dict(outcome.beside_slow)
+    values["findings"] |= {name: dict(getattr(outcome.findings, name)) for name in ("ends", "outcomes")}
     values["counts"] = dict(outcome.counts)
     return values
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.drill import Drill, Pace
-from tests.chaos.report import listed, replay, table
+from tests.chaos.report import listed, replay, table, write
 
 PACE = Pace(
     kills=12,
@@ -40,6 +40,7 @@ def test_whatever_dies_no_job_is_lost_or_doubled_and_every_result_has_the_same_b
         print(f"seed {drill.seed} on {database}\n{listed(drill.injected)}")
         raise
     print(table(outcome, PACE.lease_seconds))
+    write(outcome, tmp_path / "outcome.json")
     assert not outcome.findings.all, f"{outcome.findings.all}\n{replay(outcome)}"
     assert outcome.kills
     assert outcome.findings.compared

@@ -21,6 +21,7 @@ from services.settings import Settings
 from services.tables import Base, Dataset
 from services.tokens import Role
 from services.web import create_app
+from tests.support.conformance import assert_as_documented
 from tests.support.registering import work
 
 CLASSES = ["mel", "nv"]
@@ -38,7 +39,9 @@ class Api:
 
     def call(self, method: str, path: str, user: str = "root", **arguments: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.tokens[user]}", **arguments.pop("headers", {})}
-        return self.client.open(f"/api/v1/{path}", method=method, headers=headers, buffered=True, **arguments)
+        answer = self.client.open(f"/api/v1/{path}", method=method, headers=headers, buffered=True, **arguments)
+        assert_as_documented(self.client.application, answer)
+        return answer
 
     def submit(self, user: str = "root", **changes: Any) -> Any:
         body = {"kind": "train", "dataset": "lesions", "spec": {"model": "bgpanet_micro"}, **changes}

@@ -46,6 +46,22 @@ def test_of_a_job_whose_newest_checkpoint_is_damaged_in_the_store_the_one_before
         assert told == ["the checkpoint after step 2 is damaged in the store; it is not used"]
 
 
+def test_of_a_data_set_that_is_not_trusted_only_what_is_damaged_is_fetched_anew(tmp_path: Path) -> None:
+    """Other attempts on this host read the same files."""
+    with service(tmp_path) as made:
+        add_datasets(made)
+        made.submit("train")
+        bench = Workbench(made.context, made.claim())
+        folder = tmp_path / "fetched"
+        folder.mkdir()
+        for name in ("whole", "damaged"):
+            (folder / name).write_bytes(name.encode())
+            bench._fetched[folder / name] = StoredFile(name, sha256_of(folder / name), len(name))
+        (folder / "damaged").write_bytes(b"DAMAGED")
+        bench.distrust()
+        assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
 def test_a_checkpoint_that_is_kept_is_stored_though_newer_ones_come(tmp_path: Path) -> None:
     """While the store is slow, newer checkpoints overtake older ones."""
     with service(tmp_path) as made:
