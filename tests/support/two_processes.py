@@ -160,7 +160,7 @@ def _killed_twice(processes: Processes, folder: Path) -> dict[str, Tensor]:
         try:
             train(plain(processes), folder, _killed_at(step))
         except Killed:
-            continue
+            processes.wait()  # both are dead before either begins again: the first one's last checkpoint is written
     return train(plain(processes), folder)[0]
 
 
