@@ -2,8 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+State = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+Reason = Literal[
+    "invalid_input",
+    "out_of_memory",
+    "non_finite_loss",
+    "stalled",
+    "time_limit",
+    "worker_lost",
+    "storage",
+    "internal",
+]
+"""Why a job failed."""
 MAX_ATTEMPTS = 3
 
 

@@ -24,7 +24,7 @@ children before parents, jobs before those that follow them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import (
     ColumnElement,
@@ -54,6 +54,7 @@ from services.claims import (
     NewArtifact,
     NewJob,
     Orders,
+    Reason,
     StoredFile,
 )
 from services.database import Database, now_ms
@@ -74,16 +75,7 @@ from services.tables import (
     Transition,
 )
 
-REASONS = (
-    "invalid_input",
-    "out_of_memory",
-    "non_finite_loss",
-    "stalled",
-    "time_limit",
-    "worker_lost",
-    "storage",
-    "internal",
-)
+REASONS = get_args(Reason)
 TRIED_AGAIN = ("worker_lost", "storage")
 NEWEST_CHECKPOINTS = 2  # that stay in any case while a job has not ended
 WEIGHTS = "model.safetensors"  # the file of a checkpoint

@@ -6,11 +6,12 @@ A job is visible to its owner and to admins; whatever is not visible does not ex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Row, case, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
+from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
 from services.fleet import LOST_MS
@@ -30,7 +31,7 @@ from services.tables import (
 from services.tokens import Principal
 
 PARENTS = ("cross_validate", "study", "predict")
-CHILD_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
+STATES = get_args(State)
 NO_PROGRESS = {
     "fraction": 0.0,
     "step": None,
@@ -236,7 +237,7 @@ def count_states(database: Database, principal: Principal) -> dict[str, int]:
     query = select(Job.state, func.count()).where(_visible(principal), Job.parent_id.is_(None)).group_by(Job.state)
     with database.read() as session:
         found = {state: count for state, count in session.execute(query)}
-    return {state: found.get(state, 0) for state in CHILD_STATES}
+    return {state: found.get(state, 0) for state in STATES}
 
 
 def _visible(principal: Principal) -> ColumnElement[bool]:
@@ -255,7 +256,7 @@ def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list
         query = query.where(Job.parent_id.in_(parents), counted)
         for parent_id, state, progress in session.execute(query):
             assert parent_id is not None  # noqa: S101 - the query says so
-            counts.setdefault(parent_id, dict.fromkeys(CHILD_STATES, 0))[state] += 1
+            counts.setdefault(parent_id, dict.fromkeys(STATES, 0))[state] += 1
             done = 1.0 if state == "succeeded" else float(progress.get("fraction", 0.0))
             fractions[parent_id] = fractions.get(parent_id, 0.0) + done
     return [

@@ -11,6 +11,7 @@ A folder is written under a temporary name and renamed; a file that does not mat
 invalid, and the one before it is used. Nothing in it can run code.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -63,7 +64,7 @@ def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot, kep
         (partial / MANIFEST).write_text(text, encoding="utf-8")
         for file in [*files, partial / MANIFEST, partial]:
             _sync(file)
-        shutil.rmtree(final, ignore_errors=True)
+        _drop(final)
         partial.rename(final)
         _sync(folder)
     except (OSError, SafetensorError) as error:
@@ -71,7 +72,7 @@ def save_checkpoint(folder: Path, step: int, epoch: int, snapshot: Snapshot, kep
         raise CheckpointError(f"checkpoint {final} could not be written: {error}") from error
     for old in list_checkpoints(folder)[:-NEWEST]:
         if not old.name.endswith(KEPT):
-            shutil.rmtree(old, ignore_errors=True)
+            _drop(old)
     return final
 
 
@@ -126,6 +127,15 @@ def saved_compute(folder: Path) -> dict[str, Any] | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def _drop(path: Path) -> None:
+    """Deletes a checkpoint, which is gone at once: whoever copies it or dies meanwhile leaves no half of it behind."""
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

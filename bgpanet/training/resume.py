@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bgpanet.errors import CheckpointError
 from bgpanet.events import Log, Report, Started
-from bgpanet.training.checkpoints import Snapshot, newest_valid
+from bgpanet.training.checkpoints import Snapshot, list_checkpoints, newest_valid
 from bgpanet.training.optimizer import load_state_tensors, state_tensors
 from bgpanet.training.task import State, Task
 from bgpanet.training.writer import CheckpointWriter
@@ -57,6 +57,8 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     if not task.processes.are_alike(-1 if found is None else int(found[1].state["position"]["step"])):
         raise CheckpointError(f"the processes do not see the same checkpoints in {folder}; it must be one folder")
     if found is None:
+        if list_checkpoints(folder):
+            report(Log(level="warning", message=f"no checkpoint in {folder} is whole; training begins anew"))
         report(Started(step=0))
         return State(images_at_once=[[0, task.training.images_at_once]], processes=[task.processes.count]), {}
     path, snapshot, wrong = found

@@ -6,20 +6,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from bgpanet.specs import Kind
+from services.claims import Reason, State
 from services.tokens import Role
 
 AnyKind = Literal[Kind, "register"]
-State = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
-Reason = Literal[
-    "invalid_input",
-    "out_of_memory",
-    "non_finite_loss",
-    "stalled",
-    "time_limit",
-    "worker_lost",
-    "storage",
-    "internal",
-]
 ID = "019b2f6c-5a1e-7c3d-9f00-4b6a1e2d3c4f"
 OTHER_ID = "019b2f6c-0b52-7d11-8a3e-90d1c5f7e6a2"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

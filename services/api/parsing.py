@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, LockSpec, problems_of
-from services.api.answers import AnyKind, State
+from services.api.answers import AnyKind
 from services.changes import Topic
+from services.claims import State
 from services.tokens import Role
 
 MOST_WAIT = 60  # seconds that an answer is held back on request

@@ -59,6 +59,29 @@ def test_one_that_is_kept_stays_beside_the_newest_two(tmp_path: Path) -> None:
     assert same(load_checkpoint(found[0]), snapshot(2))
 
 
+def test_who_dies_while_an_old_one_is_deleted_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that copied the half would take it for a checkpoint."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed_half_way(path: Path, ignore_errors: bool = False) -> None:
+        if path.exists():
+            sorted(path.iterdir())[0].unlink()
+            raise Killed
+
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, 0, snapshot(step))
+    monkeypatch.setattr("bgpanet.training.checkpoints.shutil.rmtree", killed_half_way)
+    with pytest.raises(Killed):
+        save_checkpoint(tmp_path, 3, 0, snapshot(3))
+    whole = sorted(path for path in tmp_path.iterdir() if not path.name.startswith("."))
+    assert [path.name[5:13] for path in whole] == ["00000002", "00000003"]
+    assert [same(load_checkpoint(path), snapshot(step)) for path, step in zip(whole, (2, 3), strict=True)] == [True] * 2
+
+
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 5, 0, snapshot(1))
     path = save_checkpoint(tmp_path, 5, 0, snapshot(2))
