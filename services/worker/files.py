@@ -220,6 +220,9 @@ class Uploader(threading.Thread):
     Of checkpoints only the newest counts: one that is overtaken while it waits is skipped. `record` is called once a
     checkpoint is stored whole, with its step, epoch and files. A checkpoint that could not be stored is told to
     `warn` and costs nothing but time after a later death; artifacts that could not be stored raise in `artifact`.
+
+    What is the same in one checkpoint after the other, as the best weights are, is stored in two copies that they use
+    in turn: were it one, a damaged bit of it would cost the newest checkpoint and the one before.
     """
 
     def __init__(
@@ -236,6 +239,7 @@ class Uploader(threading.Thread):
         self._prefix = f"{self._job}/{claim.lease.attempt}"
         self._record, self._warn = record, warn
         self._stored: set[str] = set()
+        self._recorded = (-1, 1)  # step and copy of the last checkpoint
         self._waiting: list[tuple[Path, CheckpointWritten]] = []
         self._condition = threading.Condition()
         self._closing = False
@@ -261,14 +265,14 @@ class Uploader(threading.Thread):
 
     def artifact(self, event: ArtifactWritten) -> NewArtifact:
         """Stores one file of the result. Raises StorageError."""
-        return NewArtifact(event.name, event.media_type, self._put(Path(event.path), event.media_type))
+        return NewArtifact(event.name, event.media_type, self._put(Path(event.path), media_type=event.media_type))
 
     def drop(self, keys: Sequence[str]) -> None:
         """Deletes files that no row names any more. One that stays costs space and nothing else."""
         for key in keys:
             try:
                 self._store.delete(key)
-                self._stored.discard(key.rpartition("/")[2])
+                self._stored.discard(key)
             except StorageError as error:
                 self._warn(f"a superseded file stays in the store: {error}")
 
@@ -294,20 +298,23 @@ class Uploader(threading.Thread):
                 if not self._waiting:
                     return
                 staged, event = self._waiting.pop(0)
+            step, copy = self._recorded
+            copy = copy if event.step == step else 1 - copy  # one of the same step takes its place
             try:
-                files = {file.name: self._put(file) for file in sorted(staged.iterdir())}
+                files = {file.name: self._put(file, f"-{copy}") for file in sorted(staged.iterdir())}
                 self._record(event, files)
+                self._recorded = (event.step, copy)
             except (StorageError, OSError, SQLAlchemyError, StaleAttempt) as error:
                 self._warn(f"the checkpoint after step {event.step} was not stored: {error}")
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _put(self, path: Path, media_type: str = "application/octet-stream") -> StoredFile:
+    def _put(self, path: Path, copy: str = "", media_type: str = "application/octet-stream") -> StoredFile:
         try:
             sha256, size = sha256_of(path), path.stat().st_size
         except OSError as error:
             raise StorageError(f"{path.name} cannot be read: {error}") from error
-        file = StoredFile(f"{self._prefix}/{sha256}", sha256, size)
-        if sha256 not in self._stored:
+        file = StoredFile(f"{self._prefix}/{sha256}{copy}", sha256, size)
+        if file.key not in self._stored:
             self._store.put_file(file.key, path, sha256, media_type)
-            self._stored.add(sha256)
+            self._stored.add(file.key)
         return file

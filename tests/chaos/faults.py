@@ -203,7 +203,8 @@ def kill_worker_uploaded(drill: "Drill", rng: random.Random) -> str | None:
         folder = drill.product.settings.scratch / f"{victim.job_id}-{victim.attempt}" / "uploading"
         for staged in folder.glob("step-*"):
             keys = _keys(victim, staged)
-            if keys and all(drill.product.context.store.exists(key) for key in keys):
+            exists = drill.product.context.store.exists
+            if keys and any(all(exists(f"{key}-{copy}") for key in keys) for copy in (0, 1)):
                 return int(staged.name.split("-")[1]) not in {row.step for row in drill.checkpoints(victim.job_id)}
         return False
 
@@ -476,7 +477,7 @@ def flip_a_bit(drill: "Drill", rng: random.Random) -> str | None:
         with drill.holding(victim.worker), _stopped(victim.worker):
             if drill.checkpoints(victim.job_id)[0].step != known[0].step or not drill.still(victim):
                 continue
-            name = rng.choice(("model.safetensors", "optimizer.safetensors"))
+            name = rng.choice(sorted(name for name in known[0].files if name.endswith(".safetensors")))
             with contextlib.suppress(StorageError):
                 drill.flip(known[0].files[name]["key"], rng)
                 drill.killing(victim, "bit", floor=known[1].step)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
@@ -87,6 +88,38 @@ def test_a_checkpoint_that_is_kept_is_stored_though_newer_ones_come(tmp_path: Pa
         uploader.close()
         assert recorded == [1, 3, 5, 6]
         assert list((tmp_path / "uploading").iterdir()) == []
+
+
+def test_checkpoints_that_follow_each_other_share_no_stored_file(tmp_path: Path) -> None:
+    """Their best weights are the same: a bit of them that is damaged would cost both."""
+    with service(tmp_path) as made:
+        add_datasets(made)
+        made.submit("train")
+        claim = made.claim()
+        keys: list[set[str]] = []
+        stored = Event()
+
+        def record(event: CheckpointWritten, files: Mapping[str, StoredFile]) -> None:
+            keys.append({file.key for file in files.values()})
+            stored.set()
+
+        uploader = Uploader(made.context.store, claim, tmp_path / "uploading", record, warn=keys.append)  # type: ignore[arg-type]
+        uploader.start()
+        for number, step in enumerate((1, 2, 3, 3, 4)):  # the last step of an epoch has two, one after the other
+            folder = tmp_path / f"number-{number}"
+            folder.mkdir()
+            (folder / "best.safetensors").write_bytes(b"best")
+            (folder / "state.json").write_text(str(number))
+            stored.clear()
+            uploader.checkpoint(CheckpointWritten(path=str(folder), step=step, epoch=step))
+            assert stored.wait(10)
+        uploader.close()
+        assert [len(each) for each in keys] == [2] * 5
+        assert all(made.context.store.exists(key) for each in keys for key in each)
+        first, second, replaced, third, fourth = keys
+        assert [one & other for one, other in pairwise((first, second, third, fourth))] == [set()] * 3
+        assert len(replaced & third) == 1
+        assert len(set().union(*keys)) == 5 + 2, "two copies of what is the same"
 
 
 def record_checkpoint(context: Context, lease: Lease, step: int, folder: Path) -> str:
