@@ -387,7 +387,11 @@ class StudySpec(LearningSpec):
 class AppliedSpec(RunSpec):
     """What runs that apply a trained model share."""
 
-    model: str = Field(min_length=1, description="id of a finished job; on the command line the folder of its results")
+    model: str = Field(
+        min_length=1,
+        description="a registered model (NAME, NAME@3 or NAME@alias) or the id of a finished job; "
+        "on the command line the folder of its results",
+    )
 
 
 class InferenceSpec(AppliedSpec):

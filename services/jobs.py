@@ -44,7 +44,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from services import registry
+from services import model_registry, registry
 from services.claims import (
     NO_LIMITS,
     Batch,
@@ -121,8 +121,9 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     if job is None:
         return None
     after = session.scalars(select(Dependency.needs).where(Dependency.job_id == job.id))
-    # A data set that is to be registered has a new id each time; its name tells it.
-    same_data = new.dataset_id == job.dataset_id if new.registers is None else new.name == job.name
+    # What is to be registered or imported has a new id each time; its name tells it.
+    is_same = (new.dataset_id, new.model_version_id) == (job.dataset_id, job.model_version_id)
+    same_data = is_same if new.registers is None and new.imports is None else new.name == job.name
     asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
     if not same_data or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
@@ -142,7 +143,9 @@ def _refuse_if_busy(session: Session, user: str, limits: Limits) -> None:
 
 def _hold(session: Session, new: NewJob) -> None:
     """Locks what the job depends on, so that nothing happens to it before the job is there."""
-    if new.registers is None:
+    if new.model_version_id is not None and new.imports is None:
+        model_registry.hold(session, new.model_version_id)
+    if new.registers is None and new.dataset_id is not None:
         state = registry.hold(session, new.dataset_id)
         if state not in ("ready", "registering"):
             raise Conflict(f"data set {new.dataset_id} is {state}; name another")
@@ -159,7 +162,9 @@ def _hold(session: Session, new: NewJob) -> None:
 
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
     job_id = new_id()
-    if new.registers is not None:
+    if new.imports is not None and new.model_version_id is not None:
+        model_registry.begin(session, new.model_version_id, new.imports, new.created_by, job_id, new.spec["note"])
+    if new.registers is not None and new.dataset_id is not None:
         registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
     session.execute(
         insert(Job).values(
@@ -168,6 +173,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             name=new.name,
             state="queued",
             dataset_id=new.dataset_id,
+            model_version_id=new.model_version_id,
             spec=dict(new.spec),
             resource_class=new.resource_class,
             weights=new.weights,
@@ -250,6 +256,7 @@ def claim(
             checkpoints={c.step: {n: StoredFile(**f) for n, f in c.files.items()} for c in session.scalars(known)},
             children=tuple(children),
             seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
+            model_version_id=job.model_version_id,
         )
 
 
@@ -524,8 +531,9 @@ def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
             return job.superseded_by
         if job.state not in ("failed", "cancelled"):
             raise Conflict(f"job {job_id} is {job.state}; only one that failed or was cancelled can be tried again")
-        if job.kind == "register":
-            raise Conflict("register the data set again: what was wrong with its files may have been mended")
+        if job.kind in ("register", "import"):
+            thing = "data set" if job.kind == "register" else "model"
+            raise Conflict(f"{job.kind} the {thing} again: what was wrong with its files may have been mended")
         if job.parent_id is not None:
             parent = session.scalars(select(Job).where(Job.id == job.parent_id).with_for_update()).one()
             if parent.state in TERMINAL or parent.worker is not None or parent.cancel_requested:
@@ -571,6 +579,7 @@ _COPIED = (
     "name",
     "spec",
     "dataset_id",
+    "model_version_id",
     "created_by",
     "priority",
     "resource_class",
@@ -757,7 +766,8 @@ def _begin_if_ready(session: Session, which: ColumnElement[bool]) -> None:
         .exists()
     )
     dataset = select(Dataset.state).where(Dataset.id == Job.dataset_id).scalar_subquery()
-    is_ready = and_(or_(Job.kind == "register", dataset == "ready"), ~unmet, ~_has_children())
+    needs_none = or_(Job.kind == "register", Job.dataset_id.is_(None))
+    is_ready = and_(or_(needs_none, dataset == "ready"), ~unmet, ~_has_children())
     session.execute(
         update(Job)
         .where(which, Job.state == "queued", is_ready)
@@ -789,6 +799,8 @@ def _settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]]
     ).one()
     if job.kind == "register":
         _settle_dataset(session, job_id, job, findings)
+    if job.kind == "import":
+        model_registry.settle(session, job_id, job.state, job.summary, job.error, findings)
     if job.parent_id is not None:
         _move_on(session, job.parent_id)
     followers = select(Dependency.job_id).where(Dependency.needs == job_id).order_by(Dependency.job_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, case, func, or_, select, true
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from services.claims import State
@@ -41,7 +41,8 @@ NO_PROGRESS = {
     "eta_seconds": None,
     "message": "",
 }
-_JOBS = select(Job, Dataset.name, Dataset.version).join(Dataset)
+_JOBS = select(Job, Dataset.name, Dataset.version).outerjoin(Dataset)
+HIDDEN = "trial"  # a kind of job that answers one request, and of which nothing is shown
 
 
 @dataclass(frozen=True)
@@ -241,10 +242,10 @@ def count_states(database: Database, principal: Principal) -> dict[str, int]:
 
 
 def _visible(principal: Principal) -> ColumnElement[bool]:
-    return true() if principal.is_admin else Job.created_by == principal.user
+    return and_(Job.kind != HIDDEN, true() if principal.is_admin else Job.created_by == principal.user)
 
 
-def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list[dict[str, Any]]:
+def _render(session: Session, rows: Sequence[Row[Job, str | None, int | None]]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
     parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
@@ -265,7 +266,7 @@ def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list
     ]
 
 
-def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
+def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
     progress = {**NO_PROGRESS, **job.progress}
     if children is not None and fraction is not None and job.worker is None:
         total = sum(children.values())
@@ -302,6 +303,7 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
         "dataset_id": job.dataset_id,
+        "model_version_id": job.model_version_id,
     }
 
 

@@ -26,7 +26,7 @@ TAGS = {
     "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to files",
     "datasets": "Data sets: checked, packed, and unchanged from then on",
     "uploads": "Files that are sent in parts, to register data sets from",
-    "models": "Networks that can be trained",
+    "models": "Networks that can be trained, and trained models: versions, aliases, files, trying them out",
     "workers": "Worker slots that were heard of lately",
     "tokens": "Bearer tokens; for admins",
     "me": "Whose token it is",
@@ -36,6 +36,9 @@ PATHS: dict[str, tuple[str, str]] = {  # description and example of what stands 
     "dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000"),
     "upload_id": ("id of an upload", answers.ID),
     "token_id": ("id of a token", answers.ID),
+    "model_id": ("name of a network; name or id of a registered model", "lesions"),
+    "version": ("number, alias or id of a version", "1"),
+    "alias": ("an alias", "champion"),
     "number": ("number of a part, from 1", "1"),
     "name": ("its name", "report.html"),
 }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, LockSpec, problems_of
-from services.api.answers import AnyKind
+from services.api.answers import ID, AnyKind
 from services.changes import Topic
 from services.claims import State
 from services.tokens import Role
@@ -121,6 +121,28 @@ class UploadBody(Body):
     )
 
 
+class ModelBody(Body):
+    """A finished job whose model is to be kept under a name."""
+
+    name: str = Field(min_length=1, max_length=100, examples=["lesions"])
+    job: str = Field(
+        min_length=1, max_length=36, description="id of a training or cross-validation that succeeded", examples=[ID]
+    )
+    alias: str | None = Field(
+        None, min_length=1, max_length=50, description="is to stand for it from now on", examples=["champion"]
+    )
+    note: str | None = Field(None, min_length=1, max_length=2000)
+
+
+class AliasBody(Body):
+    """What an alias is to stand for."""
+
+    version: int = Field(ge=1, lt=2**31, examples=[2])
+    expected: int | None = Field(
+        None, ge=0, lt=2**31, description="the version for which it must have stood until now; 0: none", examples=[1]
+    )
+
+
 class TokenBody(Body):
     """A token to make."""
 
@@ -144,6 +166,11 @@ class JobsQuery(PageQuery):
     state: State | None = Field(None, description="only those in this state")
     kind: AnyKind | None = Field(None, description="only those of this kind")
     dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
+    q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
+
+
+class ModelsQuery(PageQuery):
+    kind: Literal["network", "registered"] | None = Field(None, description="only these")
     q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
 
 

@@ -1,17 +1,14 @@
-"""Models, workers, tokens, and who one is."""
+"""Workers, tokens, and who one is."""
 
-from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from bgpanet.catalogue import MODELS
 from services import tokens, views
 from services.api import answers
 from services.api.access import admin, context, reader
 from services.api.documentation import documented
 from services.api.parsing import TokenBody, parse_body
-from services.errors import NotFound
 from services.views import timestamp
 
 routes = Blueprint("system", __name__)
@@ -22,22 +19,6 @@ routes = Blueprint("system", __name__)
 def get_me() -> Response:
     """Tell whose token it is."""
     return jsonify({"user": reader().user, "role": reader().role})
-
-
-@routes.get("/models")
-@documented({200: answers.Page[answers.Model]})
-def get_models() -> Response:
-    """List the networks that can be trained."""
-    return jsonify({"items": [{"id": name, **asdict(entry)} for name, entry in MODELS.items()], "next_cursor": None})
-
-
-@routes.get("/models/<name>")
-@documented({200: answers.Model})
-def get_model(name: str) -> Response:
-    """Show a network."""
-    if name not in MODELS:
-        raise NotFound(f"there is no model {name!r}; known: {', '.join(MODELS)}")
-    return jsonify({"id": name, **asdict(MODELS[name])})
 
 
 @routes.get("/workers")

@@ -32,7 +32,7 @@ def page(job_id: str) -> str:
         parent=views.get_job(database, principal, job["parent"]) if job["parent"] else None,
         folds=[{**child, "figure": main_figure(child["summary"])} for child in children],
         results=results(job["summary"]),
-        dataset=views.find_dataset(database, job["dataset_id"]),
+        dataset=views.find_dataset(database, job["dataset_id"]) if job["dataset_id"] else None,
         events=views.list_events(database, principal, job_id),
         attempts=views.list_attempts(database, principal, job_id),
         artifacts=views.list_artifacts(database, principal, job_id),
@@ -80,7 +80,7 @@ def retry(job_id: str) -> BaseResponse:
 def _actions(job: dict[str, Any]) -> list[str]:
     """What can be done with a job as it is."""
     if job["state"] in ("failed", "cancelled"):
-        return ["retry"] if job["kind"] != "register" and job["superseded_by"] is None else []
+        return ["retry"] if job["kind"] not in ("register", "import") and job["superseded_by"] is None else []
     return {"queued": ["pause", "cancel"], "running": ["pause", "cancel"], "paused": ["resume", "cancel"]}.get(
         job["state"], []
     )

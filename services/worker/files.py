@@ -25,7 +25,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.tables import Artifact, Dataset, Job, Upload
+from services.tables import Artifact, Dataset, Job, ModelVersion, Upload
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
@@ -154,6 +154,9 @@ class Workbench:
 
     def _model(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
         """The model of a training; those of a cross-validation's folds in `fold-0`, `fold-1`, …"""
+        if self.claim.model_version_id is not None:
+            self._version(self.claim.model_version_id, names, folder)
+            return
         with self.context.database.read() as session:
             folds = select(Job.id).where(Job.parent_id == job_id, Job.superseded_by.is_(None)).order_by(Job.position)
             found = session.scalars(folds).all()
@@ -161,6 +164,17 @@ class Workbench:
             self._artifacts(fold, names, folder / f"fold-{number}")
         if not found:
             self._artifacts(job_id, names, folder)
+
+    def _version(self, version_id: str, names: tuple[str, ...], folder: Path) -> None:
+        """The same of a registered model, whatever became of the job that made it."""
+        with self.context.database.read() as session:
+            version = session.get(ModelVersion, version_id)
+        if version is None or version.state != "ready":
+            raise StorageError(f"version {version_id} of a model is gone")
+        for name, file in version.files.items():
+            if Path(name).name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _fetch(self.context.store, StoredFile(**file), folder / name)
 
     def _child(self, job_id: str, folder: Path) -> None:
         """What a child left: its result, or why it has none."""

@@ -1,0 +1,150 @@
+"""`/api/v1/models`: networks that can be trained, and trained models that were registered."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Blueprint, Response, abort, jsonify, url_for
+
+from bgpanet.catalogue import MODELS
+from services import model_bundles, models
+from services.api import answers
+from services.api.access import context, reader, writer
+from services.api.documentation import Media, documented
+from services.api.parsing import AliasBody, ModelBody, ModelsQuery, parse_body, parse_query
+
+routes = Blueprint("models", __name__, url_prefix="/models")
+
+
+@routes.get("")
+@documented({200: answers.ModelPage}, query=ModelsQuery)
+def get_models() -> Response:
+    """List the networks that can be trained, and after them the registered models, newest first."""
+    query = parse_query(ModelsQuery)
+    items = []
+    if query.kind != "registered" and query.cursor is None:
+        asked = (query.q or "").casefold()
+        items = [_network(name) for name in MODELS if asked in name.casefold()]
+    if query.kind == "network":
+        return jsonify({"items": items, "next_cursor": None})
+    page = models.list_models(context().database, reader(), query.q, query.cursor, query.limit)
+    return jsonify({"items": [*items, *page.items], "next_cursor": page.next_cursor})
+
+
+def _network(name: str) -> dict[str, Any]:
+    return {"kind": "network", "id": name, **asdict(MODELS[name])}
+
+
+@routes.post("")
+@documented(
+    {201: answers.ModelVersion, 200: answers.ModelVersion},
+    body=ModelBody,
+    problems=[409, 503],
+)
+def post_model() -> tuple[Response, int, dict[str, str]]:
+    """Register the model of a finished training or cross-validation: the next version of a name.
+
+    200: the name has this very content already, and this is its version.
+    """
+    principal, body = writer(), parse_body(ModelBody)
+    version, created = models.register(context(), principal, models.Wanted(**body.model_dump()))
+    return jsonify(version), 201 if created else 200, {"Location": _address(version)}
+
+
+def _address(version: dict[str, Any]) -> str:
+    return url_for("api.models.get_version", model_id=version["model_id"], version=version["version"] or version["id"])
+
+
+@routes.get("/<model_id>")
+@documented({200: (answers.Network, answers.RegisteredModel)}, problems=[409])
+def get_model(model_id: str) -> Response:
+    """Show a network, or a registered model."""
+    if model_id in MODELS:
+        return jsonify(_network(model_id))
+    return jsonify(models.get_model(context().database, reader(), model_id))
+
+
+@routes.delete("/<model_id>")
+@documented({204: None}, problems=[409, 503])
+def delete_model(model_id: str) -> tuple[str, int]:
+    """Remove all versions of a model.
+
+    What they were, and came from, can still be shown. 409: jobs wait for one, or run with it.
+    """
+    _changeable(model_id)
+    models.remove(context(), writer(), model_id)
+    return "", 204
+
+
+def _changeable(model_id: str) -> None:
+    """403 for whoever may see a model and not change it."""
+    with context().database.read() as session:
+        row = models.find_model(session, reader(), model_id)
+    if not models.may_change(writer(), row):
+        abort(403, "a model is changed by an admin, or by who registered it")
+
+
+@routes.get("/<model_id>/versions")
+@documented({200: answers.Page[answers.ModelVersion]}, problems=[409])
+def get_versions(model_id: str) -> Response:
+    """List versions of a model, newest first, also those that were refused or removed."""
+    return jsonify({"items": models.list_versions(context().database, reader(), model_id), "next_cursor": None})
+
+
+@routes.get("/<model_id>/versions/<version>")
+@documented({200: answers.ModelVersion}, problems=[409])
+def get_version(model_id: str, version: str) -> Response:
+    """Show a version: its card, its figures, and where it came from."""
+    return jsonify(models.get_version(context().database, reader(), _reference(model_id, version)))
+
+
+def _reference(model_id: str, version: str) -> str:
+    return version if models.JOB_ID.fullmatch(version) else f"{model_id}@{version}"
+
+
+@routes.delete("/<model_id>/versions/<version>")
+@documented({204: None}, problems=[409, 503])
+def delete_version(model_id: str, version: str) -> tuple[str, int]:
+    """Remove a version's files, and the aliases that stand for it.
+
+    What it was, and came from, can still be shown. 409: jobs wait for it, or run with it.
+    """
+    _changeable(model_id)
+    models.remove(context(), writer(), model_id, version)
+    return "", 204
+
+
+@routes.get("/<model_id>/versions/<version>/export")
+@documented({200: Media("application/zip", "The model")}, problems=[409, 503])
+def get_export(model_id: str, version: str) -> Response:
+    """Download a version as a zip: safetensors, model.json, card, where it came from, and digests of all."""
+    reference = _reference(model_id, version)
+    name, row, about = model_bundles.bundled(context().database, reader(), reference)
+    store = context().store
+    for file in row.files.values():
+        if not store.exists(str(file["key"])):
+            abort(503, "the artifact store lacks a file of it")
+    response = Response(model_bundles.zipped(store, row, about), mimetype="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+@routes.put("/<model_id>/aliases/<alias>")
+@documented({200: answers.RegisteredModel}, body=AliasBody, problems=[409])
+def put_alias(model_id: str, alias: str) -> Response:
+    """Have an alias stand for a version from now on.
+
+    409: with `expected`, somebody else has moved it meanwhile.
+    """
+    principal, body = writer(), parse_body(AliasBody)
+    _changeable(model_id)
+    database = context().database
+    return jsonify(models.point(database, principal, model_id, alias, body.version, body.expected))
+
+
+@routes.delete("/<model_id>/aliases/<alias>")
+@documented({204: None}, problems=[409])
+def delete_alias(model_id: str, alias: str) -> tuple[str, int]:
+    """Forget an alias."""
+    _changeable(model_id)
+    models.drop(context().database, writer(), model_id, alias)
+    return "", 204
