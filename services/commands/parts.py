@@ -58,6 +58,7 @@ def _shared_memory() -> str:
 def worker(
     name: Annotated[str | None, typer.Option(help="unique; default: host and process")] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=64, help="default: one a GPU, or one on a CPU")] = None,
+    gpus_per_slot: Annotated[int, typer.Option(min=1, max=64, help="a job may have so many: resources.gpus")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
     label: Annotated[list[str] | None, typer.Option(help="what jobs may ask for, e.g. room=2; repeatable")] = None,
 ) -> None:
@@ -66,7 +67,7 @@ def worker(
     from services.worker import WorkerOptions, run_worker
 
     _log()
-    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ())))
+    run_worker(Context(Settings.load()), WorkerOptions(name, slots, gpus_per_slot, threads, tuple(label or ())))
 
 
 @app.command()

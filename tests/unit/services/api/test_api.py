@@ -263,7 +263,6 @@ def test_every_wrong_field_is_named_at_once(api: Api) -> None:
         {"spec": {"model": {"name": "bgpanet_micro", "weights": "/etc/passwd"}}},
         {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
         {"kind": "predict", "spec": {"model": "no-such-job"}},
-        {"spec": {"resources": {"gpus": 2}}, "dataset": "lesions"},
         {"kind": "explain", "spec": {"model": "no-such-job"}},
         {"kind": "explain", "spec": {"model": "no-such-job", "count": 1000}},
         {"name": "a\u0000b"},
@@ -539,7 +538,7 @@ def test_registering_answers_when_it_is_done_where_that_is_preferred(api: Api, t
 
     asking = threading.Thread(target=post)
     asking.start()
-    while asking.is_alive() and not jobs.count_waiting(api.context.database, "any"):
+    while asking.is_alive() and not jobs.count_waiting(api.context.database):
         time.sleep(0.01)
     work(api.context)
     asking.join()
