@@ -44,7 +44,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from services import registry
+from services import outbox, registry
 from services.claims import (
     NO_LIMITS,
     Batch,
@@ -782,11 +782,12 @@ def _cancel_idle(session: Session, job_ids: Sequence[str], why: str, error: str 
 
 
 def _settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
-    """What follows from a job's end: its parent and its followers move on, and a data set that it registered is ready
-    or refused."""
+    """What follows from a job's end: webhooks hear of it, its parent and its followers move on, and a data set that it
+    registered is ready or refused."""
     job = session.execute(
         select(Job.kind, Job.state, Job.parent_id, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
     ).one()
+    outbox.tell_end(session, job_id)
     if job.kind == "register":
         _settle_dataset(session, job_id, job, findings)
     if job.parent_id is not None:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from services.api import datasets, jobs, system, uploads
+from services.api import datasets, jobs, system, uploads, webhooks
 from services.api.access import authenticate
 from services.api.documentation import refuse_unasked
 from services.api.problems import handle_errors
@@ -13,7 +13,7 @@ def create_blueprint() -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api/v1")
     api.before_request(authenticate)
     api.before_request(refuse_unasked)
-    for part in (jobs, datasets, uploads, system):
+    for part in (jobs, datasets, uploads, webhooks, system):
         api.register_blueprint(part.routes)
     handle_errors(api)
     return api

@@ -26,6 +26,7 @@ TAGS = {
     "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to files",
     "datasets": "Data sets: checked, packed, and unchanged from then on",
     "uploads": "Files that are sent in parts, to register data sets from",
+    "webhooks": "Addresses that are told when jobs end, and what they were told",
     "models": "Networks that can be trained",
     "workers": "Worker slots that were heard of lately",
     "tokens": "Bearer tokens; for admins",
@@ -36,6 +37,8 @@ PATHS: dict[str, tuple[str, str]] = {  # description and example of what stands 
     "dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000"),
     "upload_id": ("id of an upload", answers.ID),
     "token_id": ("id of a token", answers.ID),
+    "webhook_id": ("id of a webhook", answers.ID),
+    "delivery_id": ("id of a delivery", answers.ID),
     "number": ("number of a part, from 1", "1"),
     "name": ("its name", "report.html"),
 }
@@ -69,6 +72,7 @@ HEADERS: dict[str, Json] = {  # of requests
 MEANINGS = {
     200: "Done",
     201: "Made; it is at `Location`",
+    202: "Accepted; it is done in a moment",
     204: "Done",
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
