@@ -106,7 +106,9 @@ def post(
     timeouts = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
     with (
         httpcore.ConnectionPool(ssl_context=context, network_backend=backend) as pool,
-        pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
+        pool.stream(
+            "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": timeouts}
+        ) as answer,
     ):
         return answer.status
 
