@@ -121,7 +121,8 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return _new_job(request, spec, dataset, principal, context.settings.max_attempts)
+    runs = _runs(context, spec, dataset)
+    return _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)
 
 
 def _after_problems(context: Context, principal: Principal, after: Sequence[str]) -> list[Problem]:
@@ -144,7 +145,12 @@ def name_of(kind: str, model: Any, dataset: str) -> str:
     return f"{kind.replace('_', ' ')} {model[:8] if isinstance(model, str) else model['name']} on {dataset}"
 
 
-def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int) -> NewJob:
+Run = tuple[str, TrainSpec | PredictSpec]  # its name, and what it does
+
+
+def _new_job(
+    request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, runs: Sequence[Run], max_attempts: int
+) -> NewJob:
     values = spec.model_dump(mode="json")
     new = NewJob(
         kind=request.kind,
@@ -165,14 +171,16 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
     )
     if isinstance(spec, TrainSpec):
         new = replace(new, weights=_weights(spec))
-    return replace(new, children=[_child(new, name, run) for name, run in _runs(spec, dataset)])
+    return replace(new, children=[_child(new, name, run) for name, run in runs])
 
 
-def _runs(spec: JobSpec, dataset: Dataset) -> list[tuple[str, TrainSpec | PredictSpec]]:
+def _runs(context: Context, spec: JobSpec, dataset: Dataset) -> list[Run]:
     """The runs that a job consists of, by name; none where it is one run itself. A data set that is still being
     registered is not cut into shards: how many images it has is not known yet."""
     if isinstance(spec, PredictSpec) and dataset.state == "ready":
-        return [(f"shard {number}", shard) for number, shard in enumerate(spec.shards(dataset.images))]
+        live = fleet.live(context.database, spec.resources.device)
+        on_cpus = bool(live) and not any("gpu" in row.resource_classes for row in live)
+        return [(f"shard {number}", shard) for number, shard in enumerate(spec.shards(dataset.images, on_cpus))]
     if isinstance(spec, CrossValidateSpec):
         return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]
     if isinstance(spec, StudySpec):

@@ -54,6 +54,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
         pool.work(departure)
 
     context.celery.conf.worker_pool = "services.worker.pool:Pool"
+    context.celery.conf.worker_consumer = "services.worker.consumer:Consumer"
     classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
     try:
         context.celery.worker_main(
