@@ -1,15 +1,21 @@
 """`/api/v1/webhooks`: who is told when jobs end."""
 
-from flask import Blueprint, Response, abort, jsonify, url_for
+from flask import Response, abort, jsonify, url_for
 
 from services import webhooks
 from services.api import answers
 from services.api.access import context, reader, writer
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import DeliveriesQuery, WebhookBody, parse_body, parse_query
 from services.webhooks import NewWebhook
 
-routes = Blueprint("webhooks", __name__, url_prefix="/webhooks")
+routes = Section(
+    "webhooks",
+    __name__,
+    url_prefix="/webhooks",
+    tags={"webhooks": "Addresses that are told when jobs end, and what they were told"},
+    paths={"webhook_id": ("id of a webhook", answers.ID), "delivery_id": ("id of a delivery", answers.ID)},
+)
 
 
 @routes.post("")
