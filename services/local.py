@@ -104,7 +104,8 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
     home.chmod(0o700)
     lock = _only_one(home)
     port = _free_port(options.host, options.port)
-    settings = replace(settings, redis_url=f"redis://:{secrets.token_hex(16)}@127.0.0.1:{_free_port('127.0.0.1', 0)}/0")
+    redis_url = f"redis://:{secrets.token_hex(16)}@127.0.0.1:{_free_port('127.0.0.1', 0)}/0"
+    settings = replace(settings, redis_url=redis_url, embedded=True)
     if "BGPANET_GRACE_SECONDS" not in os.environ:
         settings = replace(settings, grace_seconds=STOP_SECONDS / 2)
     migrate(settings.database_url)

@@ -135,7 +135,7 @@ class WebhookBody(Body):
 
     url: str = Field(min_length=1, max_length=2000, examples=["https://lab.example.org/hooks/bgpanet"])
     states: list[Literal["succeeded", "failed", "cancelled"]] = Field(
-        default_factory=lambda: ["succeeded", "failed", "cancelled"],
+        default=["succeeded", "failed", "cancelled"],
         min_length=1,
         max_length=3,
         description="the ends to hear of",
