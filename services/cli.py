@@ -2,9 +2,9 @@
 
 import typer
 
-from services.commands import datasets, fleet, follow, jobs, parts, results, submit, tokens, webhooks
+from services.commands import datasets, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
 
-VERBS = (parts, submit, jobs, follow, results, fleet)
+VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
 GROUPS = {"dataset": datasets, "token": tokens, "webhook": webhooks}
 
 app = typer.Typer(
