@@ -52,6 +52,7 @@ HEADERS: dict[str, Json] = {  # of requests
 MEANINGS = {
     200: "Done",
     201: "Made; it is at `Location`",
+    202: "Accepted; it is done in a moment",
     204: "Done",
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from services import registry
+from services import outbox, registry
 from services.database import now_ms
 from services.errors import NotFound
 from services.jobs.rows import changed, note
@@ -18,11 +18,12 @@ from services.tables import TERMINAL, Artifact, Dataset, Dependency, Job
 
 
 def settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
-    """What follows from a job's end: its parent and its followers move on, and a data set that it registered is ready
-    or refused."""
+    """What follows from a job's end: webhooks hear of it, its parent and its followers move on, and a data set that it
+    registered is ready or refused."""
     job = session.execute(
         select(Job.kind, Job.state, Job.parent_id, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
     ).one()
+    outbox.tell_end(session, job_id)
     if job.kind == "register":
         _settle_dataset(session, job_id, job, findings)
     if job.parent_id is not None:
