@@ -2,10 +2,10 @@
 
 import typer
 
-from services.commands import datasets, fleet, follow, jobs, parts, results, submit, tokens
+from services.commands import datasets, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
 
-VERBS = (parts, submit, jobs, follow, results, fleet)
-GROUPS = {"dataset": datasets, "token": tokens}
+VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
+GROUPS = {"dataset": datasets, "token": tokens, "webhook": webhooks}
 
 app = typer.Typer(
     no_args_is_help=True,

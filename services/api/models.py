@@ -3,16 +3,26 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, abort, jsonify, url_for
+from flask import Response, abort, jsonify, url_for
 
 from bgpanet.catalogue import MODELS
 from services import model_bundles, models
 from services.api import answers
 from services.api.access import context, reader, writer
-from services.api.documentation import Media, documented
+from services.api.documentation import Media, Section, documented
 from services.api.parsing import AliasBody, ModelBody, ModelsQuery, parse_body, parse_query
 
-routes = Blueprint("models", __name__, url_prefix="/models")
+routes = Section(
+    "models",
+    __name__,
+    url_prefix="/models",
+    tags={"models": "Networks that can be trained, and trained models: versions, aliases, files, trying them out"},
+    paths={
+        "model_id": ("name of a network; name or id of a registered model", "lesions"),
+        "version": ("number, alias or id of a version", "1"),
+        "alias": ("an alias", "champion"),
+    },
+)
 
 
 @routes.get("")

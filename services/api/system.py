@@ -2,16 +2,25 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Response, jsonify
 
 from services import tokens, views
 from services.api import answers
 from services.api.access import admin, context, reader
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import TokenBody, parse_body
 from services.views import timestamp
 
-routes = Blueprint("system", __name__)
+routes = Section(
+    "system",
+    __name__,
+    tags={
+        "workers": "Worker slots that were heard of lately",
+        "tokens": "Bearer tokens; for admins",
+        "me": "Whose token it is",
+    },
+    paths={"token_id": ("id of a token", answers.ID)},
+)
 
 
 @routes.get("/me")

@@ -17,11 +17,12 @@ from services.worker.weights import Lookout
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot;
-    labels: beside those of the settings."""
+    """name: unique among workers; slots: None for as many as there are GPUs for, or one on a CPU; gpus_per_slot: a job
+    may have so many; threads: of a CPU for each slot; labels: beside those of the settings."""
 
     name: str | None = None
     slots: int | None = None
+    gpus_per_slot: int = 1
     threads: int | None = None
     labels: tuple[str, ...] = ()
 
@@ -34,7 +35,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
         ValueError: a label is none.
     """
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
-    devices = find_devices(options.slots)
+    devices = find_devices(options.slots, options.gpus_per_slot)
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
     labels = [labels_of(name, device, context.settings.worker_labels + options.labels) for device in devices]
     weights = Lookout(context.settings.offline)
@@ -54,6 +55,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
         pool.work(departure)
 
     context.celery.conf.worker_pool = "services.worker.pool:Pool"
+    context.celery.conf.worker_consumer = "services.worker.consumer:Consumer"
     classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
     try:
         context.celery.worker_main(
