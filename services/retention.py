@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, delete, select
 
+from services import trials
 from services.artifacts import Listed
 from services.context import Context
 from services.database import Database, now_ms
@@ -51,7 +52,7 @@ def sweep(context: Context, go_on: Callable[[], bool] = lambda: True) -> Swept:
     """
     swept = Swept()
     try:
-        for steps in (_orphans, _leftovers, _checkpoints, _lines):
+        for steps in (_trials, _orphans, _leftovers, _checkpoints, _lines):
             for _ in steps(context, swept):
                 if not go_on():
                     return swept
@@ -113,6 +114,13 @@ def _attempt_of(key: str) -> tuple[str, int] | None:
         case ["jobs", job_id, attempt, _] if attempt.isdecimal():
             return job_id, int(attempt)
     return None
+
+
+def _trials(context: Context, swept: Swept) -> Iterator[None]:
+    """What is left of trials whose request is gone, images first of all."""
+    for _ in trials.sweep(context):
+        swept.leftovers += 1
+        yield
 
 
 def _leftovers(context: Context, swept: Swept) -> Iterator[None]:

@@ -12,13 +12,17 @@ from bgpanet.specs import (
     AppliedSpec,
     CrossValidateSpec,
     EvaluateSpec,
+    ExportSpec,
+    ImportSpec,
     JobSpec,
     LearningSpec,
+    OwnSpec,
     PredictSpec,
     RegisterSpec,
     ResourcesSpec,
     StudySpec,
     TrainSpec,
+    TrialSpec,
     parse_spec,
 )
 from services import fleet, jobs, models, queue, views
@@ -116,7 +120,9 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         if spec.resources.gpus > 1 and not isinstance(spec, LearningSpec):
             problems.append(Problem("spec.resources.gpus", f"must be 1: {request.kind} applies a model on one device"))
         problems.extend(_resource_problems(context, spec.resources))
-        if isinstance(spec, AppliedSpec) and not models.JOB_ID.fullmatch(spec.model):
+        if isinstance(spec, ExportSpec | ImportSpec | TrialSpec):
+            problems.append(Problem("kind", f"{request.kind} is asked for by POST /models"))
+        elif isinstance(spec, AppliedSpec) and not models.JOB_ID.fullmatch(spec.model):
             try:
                 chosen = models.choose(context.database, principal, spec.model)
                 spec = spec.model_copy(update={"model": chosen.name})
@@ -129,7 +135,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.append(Problem("kind", "data sets are registered by POST /datasets"))
         elif dataset is not None:
             problems.extend(_learning_problems(context, spec, dataset))
-    if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
+    if problems or spec is None or dataset is None or isinstance(spec, OwnSpec):
         raise InvalidInput(problems)
     runs = _runs(context, spec, dataset)
     new = _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)

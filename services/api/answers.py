@@ -419,6 +419,30 @@ class ModelVersion(Answer):
     removed_at: Time | None = Field(examples=[None])
 
 
+class TriedImage(Answer):
+    """What a model says of an image, or why it says nothing."""
+
+    name: str = Field(description="of the file that was sent", examples=["one.jpg"])
+    error: str | None = Field(examples=[None])
+    predicted: str | None = Field(description="the class with the largest probability", examples=["nv"])
+    probabilities: dict[str, float] | None = Field(examples=[{"mel": 0.1, "nv": 0.9}])
+    disagreement: float | None = Field(description="of several models that answer together, nats", examples=[None])
+    explained: str | None = Field(description="the class that the overlay is of", examples=[None])
+    overlay: str | None = Field(description="a data URI: Grad-CAM over the image, PNG", examples=[None])
+
+
+class Trial(Answer):
+    """What a model says of some images."""
+
+    model: str = Field(description="the version that answered", examples=["lesions@1"])
+    model_version_id: Id
+    classes: list[str] = Field(examples=[["mel", "nv"]])
+    members: int = Field(description="models that answered together", examples=[1])
+    synthetic: bool = Field(description="it was trained on drawn images: its answers mean nothing", examples=[False])
+    images: list[TriedImage] = Field(description="in the order in which they were sent")
+    intended_use: str = Field(examples=["For research, no diagnosis."])
+
+
 # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,14 +3,25 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Response, abort, jsonify, url_for
+from flask import Response, abort, jsonify, request, url_for
 
 from bgpanet.catalogue import MODELS
-from services import model_bundles, models
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.specs import MOST_TRIED
+from services import model_bundles, model_jobs, models, steering, trials
 from services.api import answers
 from services.api.access import context, reader, writer
 from services.api.documentation import Media, Section, documented
-from services.api.parsing import AliasBody, ModelBody, ModelsQuery, parse_body, parse_query
+from services.api.parsing import (
+    AliasBody,
+    ExportBody,
+    ModelBody,
+    ModelsQuery,
+    TrialQuery,
+    idempotency_key,
+    parse_body,
+    parse_query,
+)
 
 routes = Section(
     "models",
@@ -48,15 +59,22 @@ def _network(name: str) -> dict[str, Any]:
 @documented(
     {201: answers.ModelVersion, 200: answers.ModelVersion},
     body=ModelBody,
-    problems=[409, 503],
+    headers=["Idempotency-Key"],
+    problems=[409, 429, 503],
 )
 def post_model() -> tuple[Response, int, dict[str, str]]:
-    """Register the model of a finished training or cross-validation: the next version of a name.
+    """Register the model of a finished training or cross-validation, or import an uploaded one: the next version.
 
-    200: the name has this very content already, and this is its version.
+    An upload is checked by a job; until then its version is `importing`. 200: the name has this very content already,
+    and this is its version; or the `Idempotency-Key` was used for this very import before.
     """
-    principal, body = writer(), parse_body(ModelBody)
-    version, created = models.register(context(), principal, models.Wanted(**body.model_dump()))
+    principal, body, key = writer(), parse_body(ModelBody), idempotency_key()
+    if body.job is not None:
+        wanted = models.Wanted(body.name, body.job, body.alias, body.note)
+        version, created = models.register(context(), principal, wanted)
+    else:
+        upload = str(body.upload)
+        version, created = model_jobs.import_model(context(), principal, body.name, upload, body.note, key)
     return jsonify(version), 201 if created else 200, {"Location": _address(version)}
 
 
@@ -136,6 +154,70 @@ def get_export(model_id: str, version: str) -> Response:
     response = Response(model_bundles.zipped(store, row, about), mimetype="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+@routes.post("/<model_id>/versions/<version>/export")
+@documented({201: answers.Job}, body=ExportBody, problems=[409, 429])
+def post_export(model_id: str, version: str) -> tuple[Response, int, dict[str, str]]:
+    """Have a version written as ONNX, by a job.
+
+    Its files are `model.onnx` and `onnx.json`, which tells how far its answers are from the net's own. It fails where
+    that is more than `bound`.
+    """
+    principal, body = writer(), parse_body(ExportBody)
+    job = model_jobs.export_onnx(context(), principal, _reference(model_id, version), body.bound)
+    shown = steering.show(context(), principal, job["id"])
+    return jsonify(shown), 201, {"Location": url_for("api.jobs.get_job", job_id=job["id"])}
+
+
+@routes.post("/<model_id>/predict")
+@documented(
+    {200: answers.Trial},
+    body=Media(
+        "multipart/form-data",
+        "the images",
+        {
+            "type": "object",
+            "required": ["images"],
+            "properties": {
+                "images": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MOST_TRIED,
+                    "items": {"type": "string", "format": "binary"},
+                }
+            },
+        },
+    ),
+    query=TrialQuery,
+    problems=[409, 429, 503, 504],
+)
+def post_predict(model_id: str) -> Response:
+    """Try a model (`NAME`, `NAME@3`, `NAME@alias`) on up to 16 images, sent as `images`.
+
+    For research, no diagnosis. A worker answers while the request waits: 504 where none did in time. An image that
+    can't be used has an `error`, and the others their answers. Images lose everything but their pixels before they are
+    stored, and are deleted with the answer.
+    """
+    principal, query = writer(), parse_query(TrialQuery)
+    request.max_content_length = MOST_TRIED * trials.MOST_IMAGE_BYTES
+    asked = trials.Asked(query.overlays, query.explained, query.timeout)
+    return jsonify(trials.try_out(context(), principal, model_id, _sent_images(), asked))
+
+
+def _sent_images() -> list[trials.Sent]:
+    """The files of the form field `images`. Raises InvalidInput."""
+    files = request.files.getlist("images")
+    problems = [Problem(name, "unknown field; send files as `images`") for name in {*request.files, *request.form}]
+    problems = [problem for problem in problems if problem.where != "images" or not files]
+    if not files:
+        problems.append(Problem("images", "is missing: send up to 16 files as multipart/form-data"))
+    if len(files) > MOST_TRIED:
+        problems.append(Problem("images", f"are {len(files)}; {MOST_TRIED} at most, and a job takes any number"))
+    if problems:
+        raise InvalidInput(problems)
+    names = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
+    return [trials.Sent(name, file.read()) for name, file in zip(names, files, strict=True)]
 
 
 @routes.put("/<model_id>/aliases/<alias>")

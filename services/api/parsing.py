@@ -123,16 +123,38 @@ class UploadBody(Body):
 
 
 class ModelBody(Body):
-    """A finished job whose model is to be kept under a name."""
+    """What is to be kept under a name: the model of a finished job, or one that was uploaded."""
 
     name: str = Field(min_length=1, max_length=100, examples=["lesions"])
-    job: str = Field(
-        min_length=1, max_length=36, description="id of a training or cross-validation that succeeded", examples=[ID]
+    job: str | None = Field(
+        None,
+        min_length=1,
+        max_length=36,
+        description="id of a training or cross-validation that succeeded",
+        examples=[ID],
+    )
+    upload: str | None = Field(
+        None, min_length=1, max_length=36, description="id of a complete upload: a zip with safetensors and model.json"
     )
     alias: str | None = Field(
         None, min_length=1, max_length=50, description="is to stand for it from now on", examples=["champion"]
     )
     note: str | None = Field(None, min_length=1, max_length=2000)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.job is None) == (self.upload is None):
+            raise ValueError("name either job or upload")
+        if self.upload is not None and self.alias is not None:
+            raise ValueError("alias: give it once the upload was checked and has a version")
+        return self
+
+
+class ExportBody(Body):
+    """How a model is to be written."""
+
+    format: Literal["onnx"] = Field(examples=["onnx"])
+    bound: float = Field(1e-4, gt=0, le=1e-2, description="most by which a probability may differ from the net's own")
 
 
 class AliasBody(Body):
@@ -191,6 +213,14 @@ class ModelsQuery(PageQuery):
 
 class DeliveriesQuery(PageQuery):
     state: DeliveryState | None = Field(None, description="only those in this state")
+
+
+class TrialQuery(Query):
+    overlays: bool = Field(False, description="show what the model looked at (Grad-CAM)")
+    explained: str | None = Field(
+        None, min_length=1, max_length=200, description="the class that overlays explain; null: the predicted one"
+    )
+    timeout: int = Field(30, ge=1, le=MOST_WAIT, description="seconds within which a worker has to answer")
 
 
 class LogsQuery(Query):

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from bgpanet.errors import InvalidInput, Problem
-from services.errors import Busy, Conflict, Damaged, NotFound, ServiceError, StorageError
+from services.errors import Busy, Conflict, Damaged, NoAnswer, NotFound, ServiceError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ def handle_errors(target: Blueprint | Flask) -> None:
         response.headers["Retry-After"] = "30"
         return response
 
+    def unanswered(error: NoAnswer) -> Response:
+        response = problem(504, "No answer in time", str(error))
+        response.headers["Retry-After"] = "5"
+        return response
+
     def damaged(error: Damaged) -> Response:
         return problem(422, "What arrived is not what was announced", str(error))
 
@@ -68,6 +73,7 @@ def handle_errors(target: Blueprint | Flask) -> None:
     target.register_error_handler(NotFound, missing)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
+    target.register_error_handler(NoAnswer, unanswered)
     target.register_error_handler(Damaged, damaged)
     target.register_error_handler(StorageError, storage)
     target.register_error_handler(HTTPException, http)

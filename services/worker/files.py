@@ -31,6 +31,8 @@ MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
     "evaluate": ("model.safetensors", "model.json", "split.json"),
     "explain": ("model.safetensors", "model.json"),
+    "export": ("model.safetensors", "model.json"),
+    "trial": ("model.safetensors", "model.json"),
 }
 """What kinds of jobs that apply a trained model need of it."""
 PARTS = {"cross_validate": "fold", "study": "cell", "predict": "shard"}
@@ -65,9 +67,13 @@ class Workbench:
         if self.claim.kind == "register":
             spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
             spec["others"] = self._fingerprints()
-        else:
+        elif self.claim.kind == "import":
+            spec["source"] = str(self._source({"upload": spec["source"]}))
+        elif self.claim.dataset_id is not None:
             part = str(spec.get("part", "open"))
             spec["data"] = {"format": "packed", "path": str(self._dataset(part)), "holds": part}
+        if self.claim.kind == "trial":
+            spec["images"] = [self._tried(image) for image in spec["images"]]
         self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
@@ -98,6 +104,13 @@ class Workbench:
         archive = self.folder / "archive"
         _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
         return archive
+
+    def _tried(self, image: Mapping[str, str]) -> dict[str, str]:
+        """An image of a trial, with the file where it lies: a copy, since it may be deleted any moment."""
+        path = self.folder / "images" / image["name"]
+        path.parent.mkdir(exist_ok=True)
+        self.context.store.get_file(image["file"], path, image["sha256"])
+        return {**image, "file": str(path)}
 
     def _fingerprints(self) -> dict[str, str]:
         """Files of fingerprints of all data sets that are ready, but for other versions of the same."""

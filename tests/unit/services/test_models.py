@@ -20,7 +20,7 @@ from services.submission import Request
 from services.tables import Base, Dataset
 from services.tokens import Principal
 from tests.support.clocked import DATASET
-from tests.support.trained import SUMMARY, trained
+from tests.support.trained import SUMMARY, finish, trained
 
 ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
 
@@ -78,8 +78,6 @@ def test_the_folds_of_a_cross_validation_are_one_version(context: Context) -> No
     children = [NewJob(kind="train", name=f"fold {n}", **values) for n in range(2)]  # type: ignore[arg-type]
     whole = NewJob(kind="cross_validate", name="folds", children=children, **values)  # type: ignore[arg-type]
     job_id, _ = jobs.submit(context.database, whole)
-    from tests.support.trained import finish
-
     for fold in views.list_children(context.database, ADA, job_id):
         finish(context, fold["id"], fold["name"])
     with pytest.raises(InvalidInput, match="only one that succeeded"):
@@ -172,8 +170,9 @@ def predict(context: Context, model: str, kind: str = "predict") -> dict[str, ob
 def test_a_job_records_the_version_for_which_the_name_stood_when_it_was_submitted(context: Context) -> None:
     register(context, "a", alias="champion")
     first = models.choose(context.database, ADA, "lesions@1")
+    other = trained(context, "ada", "b")
     job = predict(context, "lesions@champion")
-    register(context, "b")
+    models.register(context, ADA, Wanted("lesions", other))
     models.point(context.database, ADA, "lesions", "champion", 2)
     shown = views.get_job(context.database, ADA, str(job["id"]))
     assert (shown["model_version_id"], shown["spec"]["model"]) == (first.id, "lesions@1")
