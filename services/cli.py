@@ -2,10 +2,10 @@
 
 import typer
 
-from services.commands import datasets, fleet, follow, jobs, parts, results, submit, tokens
+from services.commands import audit, datasets, fleet, follow, jobs, parts, projects, results, submit, tokens
 
 VERBS = (parts, submit, jobs, follow, results, fleet)
-GROUPS = {"dataset": datasets, "token": tokens}
+GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "audit": audit}
 
 app = typer.Typer(
     no_args_is_help=True,

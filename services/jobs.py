@@ -57,7 +57,7 @@ from services.claims import (
     Reason,
     StoredFile,
 )
-from services.database import Database, now_ms
+from services.database import Also, Database, nothing, now_ms
 from services.errors import Busy, Conflict, NotFound, StaleAttempt
 from services.ids import new_id
 from services.order import Offer, waiting
@@ -73,6 +73,7 @@ from services.tables import (
     LogLine,
     Metric,
     Transition,
+    personal,
 )
 
 REASONS = get_args(Reason)
@@ -85,7 +86,7 @@ RETRY_DELAYS = (1.0, 10.0, 60.0)  # seconds before the second, third, … try af
 # ── Submitting ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple[str, bool]:
+def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS, also: Also = nothing) -> tuple[str, bool]:
     """Inserts a job with its children, `queued`. Returns its id, and whether it is new.
 
     The same idempotency key of the same owner gives the job that it gave before.
@@ -103,6 +104,7 @@ def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple
             _hold(session, new)
             job_id = _insert(session, new, None, None)
             _begin_if_ready(session, or_(Job.id == job_id, Job.parent_id == job_id))
+            also(session, job_id)
             return job_id, True
     except IntegrityError:
         # Another request with the same key committed between our look and our insert.
@@ -158,12 +160,15 @@ def _hold(session: Session, new: NewJob) -> None:
 
 
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
-    job_id = new_id()
+    job_id, project = new_id(), new.project or personal(new.created_by)
     if new.registers is not None:
-        registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
+        registry.begin(
+            session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id, project
+        )
     session.execute(
         insert(Job).values(
             id=job_id,
+            project=project,
             kind=new.kind,
             name=new.name,
             state="queued",
@@ -433,7 +438,7 @@ def confirm_cancel(database: Database, lease: Lease) -> None:
 # ── Without a lease ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cancel(database: Database, job_id: str) -> str:
+def cancel(database: Database, job_id: str, also: Also = nothing) -> str:
     """Cancels a job and its children: those that wait at once, those that run as soon as their worker hears of it.
 
     Returns the job's state after that. A job that has ended stays as it is.
@@ -442,10 +447,11 @@ def cancel(database: Database, job_id: str) -> str:
         family = _family(session, job_id)
         _cancel_idle(session, family, "cancelled before a worker had it")
         session.execute(update(Job).where(Job.id.in_(family), Job.state == "running").values(cancel_requested=True))
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def pause(database: Database, job_id: str) -> str:
+def pause(database: Database, job_id: str, also: Also = nothing) -> str:
     """Has a job and its children stop: those that wait at once, those that run after they have written a checkpoint.
 
     Returns the job's state after that.
@@ -466,10 +472,11 @@ def pause(database: Database, job_id: str) -> str:
         for member in paused:
             _note(session, member, 0, "paused", "paused on request")
         session.execute(update(Job).where(Job.id.in_(family), Job.worker.is_not(None)).values(pause_requested=True))
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def resume(database: Database, job_id: str) -> str:
+def resume(database: Database, job_id: str, also: Also = nothing) -> str:
     """Lets a paused job and its children go on. Returns the job's state after that; one that runs goes on running.
 
     Raises:
@@ -491,10 +498,11 @@ def resume(database: Database, job_id: str) -> str:
             _note(session, member, 0, state, "resumed on request")
         _begin_if_ready(session, Job.id.in_(family))
         _move_on(session, job_id)
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def set_priority(database: Database, job_id: str, priority: int) -> None:
+def set_priority(database: Database, job_id: str, priority: int, also: Also = nothing) -> None:
     """Gives a job and its children another place in the queue.
 
     Raises:
@@ -504,9 +512,10 @@ def set_priority(database: Database, job_id: str, priority: int) -> None:
         family = _family(session, job_id)
         _refuse_if_ended(session, job_id, "given another priority")
         session.execute(update(Job).where(Job.id.in_(family), Job.state.not_in(TERMINAL)).values(priority=priority))
+        also(session, job_id)
 
 
-def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
+def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS, also: Also = nothing) -> str:
     """Tries a job that failed or was cancelled again, as a new job, whose id is returned; asked again, the same one.
 
     The new job goes on from the newest checkpoint, which becomes its own. That of a parent takes over the children that
@@ -534,6 +543,7 @@ def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
         again = _again(session, job, job.parent_id)
         if session.scalar(select(exists().where(_child_of(again)))):
             _move_on(session, again)
+        also(session, again)
         return again
 
 
@@ -572,6 +582,7 @@ _COPIED = (
     "spec",
     "dataset_id",
     "created_by",
+    "project",
     "priority",
     "resource_class",
     "weights",

@@ -15,19 +15,26 @@ from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
 from services.errors import StorageError
+from services.last_use import LastUse
+from services.refusals import Refusals
 from services.settings import Settings
 from services.streams import Places
+from services.throttle import Throttle
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, ready for gunicorn: `services.web:create_app()`."""
     settings = settings or Settings.load()
     app = Flask(__name__, static_folder=None, template_folder=None)
-    app.extensions["bgpanet"] = Context(settings)
+    context = Context(settings)
+    app.extensions["bgpanet"] = context
+    app.extensions["bgpanet_last_use"] = LastUse(context.database)
+    app.extensions["bgpanet_throttle"] = Throttle(settings.requests_per_second, settings.requests_at_once)
+    app.extensions["bgpanet_refusals"] = Refusals(context.database)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
         SECRET_KEY=_secret_key(settings.home / "session.key"),
-        MAX_CONTENT_LENGTH=2 * 1024 * 1024,
+        MAX_CONTENT_LENGTH=settings.body_bytes,
         SESSION_COOKIE_NAME="bgpanet",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",

@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from services.api import datasets, jobs, system, uploads
-from services.api.access import authenticate
+from services.api import audit, datasets, jobs, projects, system, tokens, uploads
+from services.api.access import authenticate, note_refusal
 from services.api.documentation import refuse_unasked
 from services.api.problems import handle_errors
 
@@ -13,7 +13,8 @@ def create_blueprint() -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api/v1")
     api.before_request(authenticate)
     api.before_request(refuse_unasked)
-    for part in (jobs, datasets, uploads, system):
+    api.after_request(note_refusal)
+    for part in (jobs, datasets, uploads, projects, tokens, audit, system):
         api.register_blueprint(part.routes)
     handle_errors(api)
     return api

@@ -26,16 +26,20 @@ TAGS = {
     "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to files",
     "datasets": "Data sets: checked, packed, and unchanged from then on",
     "uploads": "Files that are sent in parts, to register data sets from",
+    "projects": "What several people share, and who they are",
     "models": "Networks that can be trained",
     "workers": "Worker slots that were heard of lately",
-    "tokens": "Bearer tokens; for admins",
-    "me": "Whose token it is",
+    "tokens": "Bearer tokens: one's own, and for admins everyone's",
+    "audit": "Who did what; for admins",
+    "me": "Whose token it is, and what it may",
 }
 PATHS: dict[str, tuple[str, str]] = {  # description and example of what stands in paths
     "job_id": ("id of a job", answers.ID),
     "dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000"),
     "upload_id": ("id of an upload", answers.ID),
     "token_id": ("id of a token", answers.ID),
+    "project_id": ("id of a project", "derma"),
+    "user": ("a user's name", "bob"),
     "number": ("number of a part, from 1", "1"),
     "name": ("its name", "report.html"),
 }
@@ -73,19 +77,19 @@ MEANINGS = {
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
     304: "It is what you have",
-    401: "There is no token, or it is not known, or was revoked",
-    403: "The token's role may not do this",
+    401: "There is no token, or it is not known, was revoked or has expired",
+    403: "The token's role, its scopes or one's role in the project may not do this",
     404: "There is no such thing, or it is not yours",
     409: "It contradicts what is there",
     413: "The body is too large",
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
-    429: "As much waits as may; try again later",
+    429: "As much waits as may, or the token asks too often; try again later",
     503: "The artifact store does not answer; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
 ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
-ALWAYS = frozenset({401, 422})
+ALWAYS = frozenset({401, 422, 429})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:
