@@ -11,7 +11,7 @@ anew, or cut off its end; that shows against a `Head` that was kept elsewhere.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy import insert, select
@@ -97,7 +97,7 @@ def noted(database: Database, act: Act) -> Also:
     """`append` for a change that finds the subject's id itself: what it is told takes the act's place."""
 
     def also(session: Session, subject: str) -> None:
-        append(database, session, Act(**{**vars(act), "subject": subject}))
+        append(database, session, replace(act, subject=subject))
 
     return also
 

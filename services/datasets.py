@@ -12,7 +12,7 @@ from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.registration import CHECKS
 from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
-from services import audit, jobs, projects, queue, registry, sources, uploads
+from services import jobs, projects, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
 from services.audit import Act
 from services.claims import Limits, NewJob
@@ -76,9 +76,7 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         "upload": asked.upload,
     }
     act = Act(principal, "dataset.register", new.dataset_id, project, detail)
-    job_id, created = jobs.submit(
-        context.database, new, limits, lambda session, _: audit.append(context.database, session, act)
-    )
+    job_id, created = jobs.submit(context.database, new, limits, projects.noted_in(context.database, act))
     if created:
         if asked.upload is not None:
             uploads.used(context.database, asked.upload, new.dataset_id)

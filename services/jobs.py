@@ -126,7 +126,8 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     # A data set that is to be registered has a new id each time; its name tells it.
     same_data = new.dataset_id == job.dataset_id if new.registers is None else new.name == job.name
     asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
-    if not same_data or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
+    same_place = (new.project or personal(new.created_by)) == job.project
+    if not same_data or not same_place or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
     return job.id
 

@@ -8,7 +8,7 @@ in none of somebody's projects does not exist for them (`NotFound`). An admin of
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, insert, literal, select, true, union_all, update
@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from bgpanet.errors import InvalidInput
 from services import audit
 from services.audit import Act
-from services.database import Database, now_ms
+from services.database import Also, Database, now_ms
 from services.errors import Conflict, Forbidden, NotFound
 from services.tables import SHARED, Dataset, Job, Project, ProjectMember, Upload, personal
 from services.tokens import ROLES, Principal, Role
@@ -91,6 +91,25 @@ def chosen(database: Database, principal: Principal, asked: str | None) -> str:
         return personal(principal.user)
     require(database, principal, asked, "researcher")
     return asked
+
+
+def noted_in(database: Database, act: Act) -> Also:
+    """`audit.noted` for something new in `act.project`, which is there until the transaction ends: else it could be
+    removed at the same moment, and made anew by somebody who would then see what is in it. Raises NotFound."""
+
+    def also(session: Session, subject: str) -> None:
+        _stay(session, act.project)  # before the trail is locked: nothing waits for anything from there on
+        audit.append(database, session, replace(act, subject=act.subject or subject))
+
+    return also
+
+
+def _stay(session: Session, project: str | None) -> None:
+    if project is None or project == SHARED or project.startswith("~"):
+        return
+    held = select(Project.id).where(Project.id == project).with_for_update(read=True)
+    if session.scalar(held) is None:
+        raise NotFound(f"there is no project {project!r}")
 
 
 # ── Projects ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from bgpanet.specs import (
     parse_spec,
 )
 from services import fleet, jobs, projects, queue, views
-from services.audit import Act, noted
+from services.audit import Act
 from services.claims import Limits, NewJob
 from services.context import Context
 from services.errors import Forbidden, NotFound
@@ -64,7 +64,7 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
     new = _checked(context, principal, request)
     detail = {"kind": new.kind, "name": new.name, "dataset": new.dataset_id, "cloned_from": new.cloned_from}
     act = Act(principal, "job.submit", project=new.project, detail=detail)
-    job_id, created = jobs.submit(context.database, new, limits(context), noted(context.database, act))
+    job_id, created = jobs.submit(context.database, new, limits(context), projects.noted_in(context.database, act))
     if created:
         queue.publish(context.celery, new.resource_class, messages=max(1, len(new.children)))
     return views.get_job(context.database, principal, job_id), created

@@ -62,9 +62,11 @@ class NewToken:
     expires_at: int | None = None
 
 
-def create(database: Database, name: str, user: str, role: Role, secret: str | None = None) -> tuple[str, str]:
+def create(
+    database: Database, name: str, user: str, role: Role, secret: str | None = None, also: Also = nothing
+) -> tuple[str, str]:
     """Makes a token with all scopes. Returns its id and the secret, which is shown this once."""
-    return _insert(database, NewToken(name, user, role), secret)
+    return _insert(database, NewToken(name, user, role), secret, also)
 
 
 def issue(database: Database, principal: Principal, new: NewToken, also: Also = nothing) -> tuple[str, str]:
@@ -95,7 +97,7 @@ def _too_much(principal: Principal, new: NewToken) -> str | None:
     return None
 
 
-def _insert(database: Database, new: NewToken, secret: str | None, also: Also = nothing) -> tuple[str, str]:
+def _insert(database: Database, new: NewToken, secret: str | None, also: Also) -> tuple[str, str]:
     secret = secret or f"bgp_{secrets.token_urlsafe(32)}"
     token_id = new_id()
     values = {**vars(new), "scopes": [scope for scope in SCOPES if scope in new.scopes or scope == "read"]}

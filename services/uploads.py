@@ -93,7 +93,7 @@ def begin(context: Context, principal: Principal, new: NewUpload) -> tuple[dict[
             )
         )
         act = Act(principal, "upload.begin", upload_id, new.project, {"name": new.name, "size": new.size})
-        audit.append(context.database, session, act)
+        projects.noted_in(context.database, act)(session, upload_id)
     return get(context, principal, upload_id), True
 
 

@@ -15,7 +15,7 @@ from services import audit, jobs, projects, tokens, views
 from services.audit import Act
 from services.claims import NewJob
 from services.database import Database, now_ms
-from services.errors import Conflict, ServiceError
+from services.errors import Conflict, NotFound, ServiceError
 from services.migration import config, migrate
 from services.projects import NewProject
 from services.tables import Dataset, Token
@@ -104,6 +104,22 @@ def test_two_admins_who_leave_at_once_leave_one(database: Database) -> None:
         assert sorted(type(each) for each in told if each is not None) == [Conflict], told
         left = projects.list_members(database, ROOT, project)
         assert [row["role"] for row in left] == ["admin"]
+
+
+def test_a_project_goes_only_while_nothing_is_put_into_it(database: Database) -> None:
+    for number in range(10):
+        project = f"study-{number}"
+        projects.create(database, ADA, NewProject(project, "x"))
+        noting = projects.noted_in(database, Act(ADA, "job.submit", project=project))
+        new = NewJob("train", "n", {}, "d", "ada", project=project)
+        submitted, removed = at_once(
+            [
+                lambda new=new, noting=noting: jobs.submit(database, new, also=noting),  # type: ignore[misc]
+                lambda project=project: projects.remove(database, ADA, project),  # type: ignore[misc]
+            ]
+        )
+        assert isinstance(submitted, NotFound) != isinstance(removed, Conflict), (submitted, removed)
+    assert audit.verify(database).broken is None
 
 
 def test_a_project_is_made_once_by_whoever_is_first(database: Database) -> None:

@@ -1,5 +1,6 @@
 """The audit trail: nothing is changed without its entry, and no entry can be changed without it showing."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,13 +23,21 @@ from tests.support.clocked import DATASET
 ADA = Principal("ada", "admin")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """As migrations make it, with triggers, and with a data set."""
-    made = Database(f"sqlite:///{tmp_path / 'test.db'}")
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as migrations make it, with triggers, and with a data set."""
+    path = tmp_path_factory.mktemp("migrated") / "test.db"
+    made = Database(f"sqlite:///{path}")
     migrate(made.url)
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
+    made.close()
+    return path
+
+
+@pytest.fixture
+def database(migrated: Path, tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
     yield made
     made.close()
 

@@ -1,6 +1,7 @@
 """Who sees what of a project, who may do what in it, and that somebody always can change its members."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import insert, select
 
 from bgpanet.errors import InvalidInput
 from services import jobs, projects, registry, views
+from services.audit import Act
 from services.claims import NewJob
 from services.database import Database
 from services.errors import Conflict, Forbidden, NotFound
@@ -207,3 +209,20 @@ def _files() -> dict[str, dict[str, Any]]:
     from bgpanet.data.pack import IMAGES, INDEX
 
     return {name: {"key": "k", "sha256": "0" * 64, "size": 1} for name in (IMAGES, INDEX)}
+
+
+def test_the_same_key_in_another_project_asks_for_something_else(database: Database, derma: str) -> None:
+    new = NewJob("train", "n", {}, "d", "ada", idempotency_key="k")
+    jobs.submit(database, new)
+    with pytest.raises(Conflict, match="idempotency key"):
+        jobs.submit(database, replace(new, project=derma))
+
+
+def test_nothing_is_put_into_a_project_that_is_gone(database: Database, derma: str) -> None:
+    projects.remove(database, ADA, derma)
+    act = Act(ADA, "job.submit", project=derma)
+    with pytest.raises(NotFound):
+        jobs.submit(
+            database, NewJob("train", "n", {}, "d", "ada", project=derma), also=projects.noted_in(database, act)
+        )
+    assert seen(database, ROOT) == []
