@@ -2,10 +2,23 @@
 
 import typer
 
-from services.commands import datasets, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
+from services.commands import (
+    audit,
+    datasets,
+    doctor,
+    fleet,
+    follow,
+    jobs,
+    parts,
+    projects,
+    results,
+    submit,
+    tokens,
+    webhooks,
+)
 
 VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
-GROUPS = {"dataset": datasets, "token": tokens, "webhook": webhooks}
+GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
 
 app = typer.Typer(
     no_args_is_help=True,

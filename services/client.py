@@ -191,6 +191,7 @@ class Client:
         *,
         dataset: str,
         spec: Mapping[str, Any] | None = None,
+        project: str | None = None,
         name: str | None = None,
         priority: int = 0,
         after: Sequence[str] = (),
@@ -200,11 +201,12 @@ class Client:
     ) -> JobHandle:
         """Queues a job. It is queued once, even where the answer is lost and the request repeated.
 
-        after: ids of jobs that have to succeed first; time_limit: seconds of work; on_failure: `finish_rest` or
-        `fail_fast`, what becomes of the other folds when one fails.
+        project: that it belongs to; None: one's own; after: ids of jobs that have to succeed first; time_limit: seconds
+        of work; on_failure: `finish_rest` or `fail_fast`, what becomes of the other folds when one fails.
         """
         body: dict[str, Any] = {"kind": kind, "dataset": dataset, "spec": dict(spec or {}), "priority": priority}
         options = {"name": name, "time_limit": time_limit, "on_failure": on_failure, "after": list(after) or None}
+        options["project"] = project
         body |= {field: value for field, value in options.items() if value is not None}
         key = idempotency_key or str(uuid.uuid4())
         return JobHandle(self, self.post("jobs", body, {"Idempotency-Key": key}))
@@ -255,6 +257,7 @@ class Client:
         format: str,
         path: Path | str,
         *,
+        project: str | None = None,
         licence: str | None = None,
         citation: str | None = None,
         lock: float | None = None,
@@ -266,6 +269,7 @@ class Client:
 
         path: a folder that workers see, `s3://bucket/prefix`, or a zip or tar on this machine, which is uploaded first
         (`on_sent` sees bytes sent and in all). lock: the share of it that no training ever sees, for a last test.
+        project: that it belongs to; None: one's own.
         Returns the data set: the version that is there already where the content is the same.
 
         Raises:
@@ -273,6 +277,8 @@ class Client:
             JobFailed: it could not be registered for another reason.
         """
         body: dict[str, Any] = {"name": name, "format": format, "source": self._source(path, on_sent)}
+        if project is not None:
+            body["project"] = project
         if lock is not None:
             body["locked"] = {"share": lock}
         body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
@@ -367,6 +373,10 @@ class Client:
     ) -> dict[str, Any]:
         """POST a JSON body. Raises ApiError."""
         return self._send("POST", path, json=body, headers=headers)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PUT a JSON body. Raises ApiError."""
+        return self._send("PUT", path, json=body)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """PATCH with a JSON body. Raises ApiError."""

@@ -32,6 +32,8 @@ class Settings:
     embedded: this is a part of `bgpanet up`, which makes its own secrets.
     webhook_hosts: hosts that webhooks may call though they are not on the public internet, also by plain HTTP.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
+    requests_per_second, requests_at_once: how often a token may ask of each API process: steadily, and in one go.
+    body_bytes: the largest body of a request, but of those that carry a part of an upload.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -60,6 +62,9 @@ class Settings:
     webhook_hosts: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
+    requests_per_second: float = 200.0
+    requests_at_once: int = 1_000
+    body_bytes: int = 2 * 1024 * 1024
     url: str | None = None
     token: str | None = None
 
@@ -97,6 +102,11 @@ class Settings:
             webhook_hosts=tuple(filter(None, (get("BGPANET_WEBHOOK_HOSTS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
+            requests_per_second=_number(
+                "BGPANET_REQUESTS_PER_SECOND", get("BGPANET_REQUESTS_PER_SECOND"), 200.0, 1e6, "requests"
+            ),
+            requests_at_once=_count("BGPANET_REQUESTS_AT_ONCE", get("BGPANET_REQUESTS_AT_ONCE"), 1_000) or 1_000,
+            body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -139,6 +149,9 @@ class Settings:
             "BGPANET_WEBHOOK_HOSTS": ",".join(self.webhook_hosts),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
+            "BGPANET_REQUESTS_PER_SECOND": str(self.requests_per_second),
+            "BGPANET_REQUESTS_AT_ONCE": str(self.requests_at_once),
+            "BGPANET_BODY_BYTES": str(self.body_bytes),
         }
         return {name: value for name, value in values.items() if value}
 

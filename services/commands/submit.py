@@ -20,6 +20,7 @@ app = typer.Typer()
 def submit(
     kind: Annotated[str, typer.Argument(help=", ".join(get_args(Kind)))],
     dataset: Annotated[str, typer.Option(help="name (its newest version), name@version or id")],
+    project: Annotated[str | None, typer.Option(help="that it belongs to; default: your own")] = None,
     model: Annotated[str | None, typer.Option(help="a network's name; to apply a model, its training's id")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="the spec, YAML or JSON")] = None,
     settings: Annotated[
@@ -47,6 +48,7 @@ def submit(
             kind,
             dataset=dataset,
             spec=spec,
+            project=project,
             name=name,
             priority=priority,
             after=after or (),
