@@ -18,7 +18,10 @@ def token_create(
     role: Annotated[str, typer.Option(help="viewer, researcher or admin")] = "researcher",
     as_json: Json = False,
 ) -> None:
-    """Make a token. It is shown this once."""
+    """Make a token. It is shown this once.
+
+    Example: bgpanet token create "notebook of Ada" --user ada --role researcher
+    """
     with Client() as client:
         made = client.post("tokens", {"name": name, "user": user, "role": role})
     print_json(made) if as_json else print(made["token"])
@@ -27,7 +30,10 @@ def token_create(
 @app.command("list")
 @verb
 def token_list(as_json: Json = False) -> None:
-    """All tokens, without their secrets."""
+    """All tokens, without their secrets.
+
+    Example: bgpanet token list
+    """
     with Client() as client:
         rows = client.get("tokens")["items"]
     names = ("id", "name", "user", "role", "created_at", "revoked_at")
@@ -36,8 +42,13 @@ def token_list(as_json: Json = False) -> None:
 
 @app.command("revoke")
 @verb
-def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """End a token at once."""
+def token_revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="of `bgpanet token list`")], as_json: Json = False
+) -> None:
+    """End a token at once.
+
+    Example: bgpanet token revoke ID
+    """
     with Client() as client:
         client.revoke_token(token_id)
     print_json({"revoked": token_id}) if as_json else print(f"revoked {token_id}")
