@@ -75,7 +75,7 @@ class _Download:
         self, connection: Connection, where: str, artifact: Mapping[str, Any], target: Path, seen: Seen | None
     ) -> None:
         self.connection, self.where, self.target, self.seen = connection, where, target, seen
-        self.name, self.size, self.sha256 = artifact["name"], artifact["size"], artifact["sha256"]
+        self.name, self.size, self.sha256 = str(artifact["name"]), int(artifact["size"]), str(artifact["sha256"])
         self.resumed = False
         self.partial = target.with_name(f".{target.name}.{self.sha256[:12]}.part")
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from bgpanet.errors import BGPANetError
 from services.commands.completion import job_ids
 from services.errors import NotFound, ServiceError
-from services.refusals import ApiError, JobFailed, Missing, NotAllowed, TokenRefused, TooBusy
+from services.refusals import ApiError, ArrivedDamaged, JobFailed, Missing, NotAllowed, TokenRefused, TooBusy
 
 # Where nobody sees a terminal's width, lines are for programs and files.
 console = Console(width=None if sys.stdout.isatty() else 1000)  # in a pipe a row stays a line
@@ -54,7 +54,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if (status := _status(error)) is None:
                 raise
-            message = str(error) if status != USAGE else f"{type(error).__name__}: {error}"
+            told = str(error) if status != USAGE else f"{type(error).__name__}: {error}"
+            message = "\n".join(filter(None, [told, _next(error)]))
             if kwargs.get("as_json"):
                 problem = error.problem if isinstance(error, ApiError) else None
                 print(json.dumps({"error": message, "status": status, "problem": problem}), file=sys.stderr)
@@ -67,13 +68,33 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
 def _status(error: Exception) -> int | None:
     """The exit status of an error that can be told in a message; None: it is a defect, and shows where."""
     if isinstance(error, ApiError):
-        kinds = {Missing: MISSING, TokenRefused: FORBIDDEN, NotAllowed: FORBIDDEN, TooBusy: BUSY}
+        kinds = {
+            ArrivedDamaged: FAILED,
+            Missing: MISSING,
+            TokenRefused: FORBIDDEN,
+            NotAllowed: FORBIDDEN,
+            TooBusy: BUSY,
+        }
         return kinds.get(type(error), UNREACHABLE if error.status == 0 else FAILED)
     if isinstance(error, NotFound):
         return MISSING
     if isinstance(error, (JobFailed, ServiceError, BGPANetError, TimeoutError)):
         return FAILED
     return USAGE if isinstance(error, (OSError, ValueError)) else None
+
+
+def _next(error: Exception) -> str:
+    """What to do after an error, where the error does not say it."""
+    if isinstance(error, JobFailed):
+        job = error.job["id"]
+        return f"`bgpanet logs {job}` shows what it said; `bgpanet retry {job}` goes on from its last checkpoint"
+    return "`bgpanet jobs` and `bgpanet dataset list` show what there is" if isinstance(error, Missing) else ""
+
+
+def hint(text: str) -> None:
+    """Says what may come next, to whoever sits at a terminal."""
+    if errors.is_terminal:
+        errors.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def stop(message: str, status: int) -> NoReturn:

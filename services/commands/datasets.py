@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.client import Client
-from services.commands.common import USAGE, Columns, Json, console, errors, print_json, print_table, stop, verb
+from services.commands.common import USAGE, Columns, Json, console, errors, hint, print_json, print_table, stop, verb
 from services.commands.completion import dataset_names, formats
 
 app = typer.Typer(no_args_is_help=True, help="Register and look at data sets.")
@@ -80,6 +80,7 @@ def dataset_add(
         return
     print_table([made], _DATASET_COLUMNS)
     _findings(made["findings"], errors)
+    hint(f"`bgpanet submit train --dataset {name} --model bgpanet_t --follow` trains on it")
 
 
 @app.command("list")
@@ -92,6 +93,8 @@ def dataset_list(as_json: Json = False) -> None:
     with Client() as client:
         rows = list(client.datasets())
     print_json(rows) if as_json else print_table(rows, _DATASET_COLUMNS)
+    if not rows:
+        hint("there is none yet; `bgpanet dataset add --help` tells how to register one")
 
 
 @app.command("show")

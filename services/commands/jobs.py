@@ -8,9 +8,9 @@ from rich.markup import escape
 
 from bgpanet.text import figures_brief
 from services.client import Client, JobHandle
-from services.commands.common import Columns, JobId, Json, console, errors, print_json, print_table, verb
+from services.commands.common import Columns, JobId, Json, console, errors, hint, print_json, print_table, verb
 from services.commands.completion import dataset_names, kinds
-from services.commands.follow import show_progress
+from services.commands.submit import told_of
 
 app = typer.Typer()
 
@@ -51,6 +51,8 @@ def list_jobs(
             if len(rows) >= limit:
                 break
     print_json(rows) if as_json else print_table(rows, _JOB_COLUMNS)
+    if not rows:
+        hint("there is no such job; `bgpanet submit --help` tells how to queue one")
 
 
 @app.command("job")
@@ -136,9 +138,7 @@ def retry(
     """
     with Client() as client:
         job = client.job(job_id).retry()
-        if follow:
-            show_progress(job)
-        print_json(job.values) if as_json else print(job.id)
+        told_of(job, follow, as_json)
 
 
 @app.command()

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from services.client import Client
-from services.commands.common import USAGE, JobId, Json, print_json, stop, verb
+from services.client import Client, JobHandle
+from services.commands.common import USAGE, JobId, Json, hint, print_json, stop, verb
 from services.commands.completion import dataset_names, job_ids, kinds, networks
 from services.commands.follow import show_progress
 
@@ -64,9 +64,7 @@ def submit(
             time_limit=None if time_limit is None else _seconds(time_limit),
             on_failure=on_failure,
         )
-        if follow:
-            show_progress(job)
-        print_json(job.values) if as_json else print(job.id)
+        told_of(job, follow, as_json)
 
 
 @app.command()
@@ -89,9 +87,16 @@ def clone(
     with Client() as client:
         job = client.job(job_id)
         job = job.clone(_spec(job.values["kind"], None, None, settings or []), **changes)
-        if follow:
-            show_progress(job)
-        print_json(job.values) if as_json else print(job.id)
+        told_of(job, follow, as_json)
+
+
+def told_of(job: JobHandle, follow: bool, as_json: bool) -> None:
+    """Prints a job that was queued, after its end where it is followed. Raises JobFailed."""
+    if follow:
+        show_progress(job)
+    print_json(job.values) if as_json else print(job.id)
+    if not follow:
+        hint(f"`bgpanet watch {job.id}` follows it")
 
 
 def _seconds(text: str) -> int:

@@ -25,7 +25,8 @@ class Typed:
             app, [], prog_name="bgpanet", env={**self.environment, **typed, "_BGPANET_COMPLETE": "complete_bash"}
         )
         assert answer.exit_code == 0, answer.output
-        return answer.output.split()
+        words: list[str] = answer.output.split()
+        return words
 
 
 @pytest.fixture
