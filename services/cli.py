@@ -16,6 +16,7 @@ from services.commands import (
     tokens,
     webhooks,
 )
+from services.commands.common import STATUSES
 
 VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
 GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train, cross-validate and apply skin-lesion classifiers. `bgpanet up` starts everything on this machine; "
     "the other commands talk to BGPANET_URL with BGPANET_TOKEN, else to what was started here.",
+    epilog="Exit statuses: " + ", ".join(f"{status} {what}" for status, what in STATUSES.items()) + ".",
 )
 for topic in VERBS:
     app.add_typer(topic.app)
