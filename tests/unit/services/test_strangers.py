@@ -19,7 +19,7 @@ from sqlalchemy import insert, select
 from werkzeug.routing import Rule
 
 from services import jobs, projects, tokens, uploads
-from services.claims import NewArtifact, NewJob, StoredFile
+from services.claims import NewArtifact, StoredFile
 from services.order import Offer
 from services.projects import NewProject
 from services.tables import AuditEntry, Dataset, Job, Upload, personal
@@ -113,7 +113,7 @@ def furnished(made: Service) -> House:
             )
         )
     dataset = "11111111-0000-7000-8000-000000000001"
-    job, _ = jobs.submit(database, NewJob("train", "adas-training", {"resources": {"device": "any"}}, dataset, "ada"))
+    job = made.submit(user="ada", name="adas-training", dataset_id=dataset)
     claim = jobs.claim(database, "w", Offer(["any"]), 30)
     assert claim is not None
     file = made.context.settings.home / "file"
