@@ -2,9 +2,9 @@
 
 import typer
 
-from services.commands import datasets, fleet, follow, jobs, parts, results, submit, tokens
+from services.commands import datasets, deploy, fleet, follow, jobs, parts, results, submit, tokens
 
-VERBS = (parts, submit, jobs, follow, results, fleet)
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy)
 GROUPS = {"dataset": datasets, "token": tokens}
 
 app = typer.Typer(

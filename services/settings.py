@@ -28,6 +28,8 @@ class Settings:
     worker_labels: what jobs may ask for of this host's workers, beside what they are labelled with by themselves.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
+    session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
+    s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -53,13 +55,19 @@ class Settings:
     source_buckets: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
+    session_key: str | None = None
+    s3_public_url: str | None = None
     url: str | None = None
     token: str | None = None
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """The settings that the environment asks for. Raises ValueError on a number that is none."""
-        get = (os.environ if environment is None else environment).get
+        """The settings that the environment asks for: each variable, or the file that it names with `_FILE`.
+
+        Raises:
+            ValueError: a number is none, a file can't be read, or a variable is there in both forms.
+        """
+        get = with_files(os.environ if environment is None else environment).get
         home = Path(get("BGPANET_HOME") or Path.home() / ".bgpanet").expanduser().absolute()
         return cls(
             home=home,
@@ -87,6 +95,8 @@ class Settings:
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
+            session_key=_session_key(get("BGPANET_SESSION_KEY")),
+            s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -126,8 +136,41 @@ class Settings:
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
+            "BGPANET_SESSION_KEY": self.session_key or "",
+            "BGPANET_S3_PUBLIC_URL": self.s3_public_url or "",
         }
         return {name: value for name, value in values.items() if value}
+
+
+def with_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this product; one that stands in a file (`BGPANET_TOKEN_FILE=/run/secrets/token`) has its
+    content, without white space around it.
+
+    Raises:
+        ValueError: with every file that can't be read, and every variable that is there in both forms.
+    """
+    values = {name: value for name, value in environment.items() if name.startswith("BGPANET_")}
+    wrong = []
+    for name, path in sorted(values.items()):
+        if not name.endswith("_FILE") or not path:
+            continue
+        variable = name.removesuffix("_FILE")
+        if values.get(variable):
+            wrong.append(f"{variable} and {name} are both there; leave one of them out")
+            continue
+        try:
+            values[variable] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            wrong.append(f"{name}={path!r} can't be read: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return values
+
+
+def _session_key(text: str | None) -> str | None:
+    if text and len(text) < 32:
+        raise ValueError("BGPANET_SESSION_KEY must have at least 32 characters; `bgpanet secrets` makes one")
+    return text or None
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:

@@ -52,6 +52,12 @@ def verify(database: Database, secret: str) -> Principal | None:
     return None if token is None else Principal(token.user, _role(token.role))
 
 
+def is_known(database: Database, secret: str) -> bool:
+    """Whether a secret was ever recorded, revoked or not."""
+    with database.read() as session:
+        return session.scalar(select(Token.id).where(Token.digest == _digest(secret))) is not None
+
+
 def list_tokens(database: Database) -> list[dict[str, Any]]:
     """All tokens, newest first, without their secrets."""
     with database.read() as session:

@@ -26,7 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["bgpanet"] = Context(settings)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
-        SECRET_KEY=_secret_key(settings.home / "session.key"),
+        SECRET_KEY=settings.session_key or _secret_key(settings.home / "session.key"),
         MAX_CONTENT_LENGTH=2 * 1024 * 1024,
         SESSION_COOKIE_NAME="bgpanet",
         SESSION_COOKIE_HTTPONLY=True,

@@ -60,13 +60,14 @@ def worker(
     slots: Annotated[int | None, typer.Option(min=1, max=64, help="default: one a GPU, or one on a CPU")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
     label: Annotated[list[str] | None, typer.Option(help="what jobs may ask for, e.g. room=2; repeatable")] = None,
+    free_gpus: Annotated[bool, typer.Option("--free-gpus", help="GPUs that no other such worker here has")] = False,
 ) -> None:
     """Run jobs, one at a time in each slot. SIGTERM: write checkpoints, give the jobs back, leave."""
     from services.context import Context
     from services.worker import WorkerOptions, run_worker
 
     _log()
-    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ())))
+    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ()), free_gpus))
 
 
 @app.command()

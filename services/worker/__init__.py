@@ -11,6 +11,7 @@ from services.context import Context
 from services.queue import WAKE, queue_name
 from services.worker.departure import Departure
 from services.worker.devices import find_devices, labels_of
+from services.worker.reservation import take_free
 from services.worker.slots import Slot, SlotPool
 from services.worker.weights import Lookout
 
@@ -18,12 +19,13 @@ from services.worker.weights import Lookout
 @dataclass(frozen=True)
 class WorkerOptions:
     """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot;
-    labels: beside those of the settings."""
+    labels: beside those of the settings; free_gpus: only GPUs that no other worker of this home has taken so."""
 
     name: str | None = None
     slots: int | None = None
     threads: int | None = None
     labels: tuple[str, ...] = ()
+    free_gpus: bool = False
 
 
 def run_worker(context: Context, options: WorkerOptions) -> None:
@@ -32,9 +34,12 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
 
     Raises:
         ValueError: a label is none.
+        Conflict: it is to take free GPUs, and there are none.
     """
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
-    devices = find_devices(options.slots)
+    devices = find_devices(None if options.free_gpus else options.slots)
+    if options.free_gpus:
+        devices = take_free(devices, context.settings.home / "gpus", options.slots)
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
     labels = [labels_of(name, device, context.settings.worker_labels + options.labels) for device in devices]
     weights = Lookout(context.settings.offline)
