@@ -1,5 +1,6 @@
 """docker-compose.yml as tests read it: what each service runs, with which environment, and who may reach it."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ class Place:
     replaced: dict[str, str] = field(default_factory=dict)
 
     def put(self, text: str) -> str:
-        for old, new in {"/run/secrets": str(self.secrets), **self.replaced}.items():
-            text = text.replace(old, new)
-        return text
+        here = {"/run/secrets": str(self.secrets), **self.replaced}
+        # In one pass, so that nothing is replaced in what was put there.
+        known = re.compile("|".join(re.escape(old) for old in sorted(here, key=len, reverse=True)))
+        return known.sub(lambda found: here[found[0]], text)
 
     def command(self, service: dict[str, Any]) -> list[str]:
         return [self.put(str(word)) for word in service["command"]]
