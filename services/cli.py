@@ -2,10 +2,10 @@
 
 import typer
 
-from services.commands import datasets, deploy, fleet, follow, jobs, parts, results, submit, tokens
+from services.commands import datasets, deploy, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
 
-VERBS = (parts, submit, jobs, follow, results, fleet, deploy)
-GROUPS = {"dataset": datasets, "token": tokens}
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor)
+GROUPS = {"dataset": datasets, "token": tokens, "webhook": webhooks}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -18,9 +18,8 @@ from services.database import now_ms
 from services.errors import Conflict
 from services.fleet import LOST_MS
 from services.migration import migrate
+from services.production import is_weak
 from services.tables import Leader, Worker
-
-SHORTEST_TOKEN = 32  # characters of an admin's token
 
 
 def make_secrets(folder: Path) -> list[str]:
@@ -62,10 +61,10 @@ def prepare(context: Context, admin_token: str | None) -> list[str]:
     Returns what was done, for people.
 
     Raises:
-        Conflict: the token is too short, or is somebody else's.
+        Conflict: the token can be guessed, or is somebody else's.
     """
-    if admin_token is not None and len(admin_token) < SHORTEST_TOKEN:
-        raise Conflict(f"the admin's token has {len(admin_token)} characters; it needs at least {SHORTEST_TOKEN}")
+    if admin_token is not None and is_weak(admin_token):
+        raise Conflict("the admin's token can be guessed; `bgpanet secrets` makes one that can't")
     migrate(context.settings.database_url)
     done = ["the database has the present schema"]
     if isinstance(context.store, S3Store):

@@ -1,7 +1,8 @@
 """What must happen when nobody asks: jobs of dead workers go on, waiting jobs are noticed, what nobody needs goes.
 
 Any number of schedulers may run; one leads and works, the others stand by. Should two work at once, each lease is
-still expired once, each file deleted only while nothing names it, and some workers are woken in vain.
+still expired once, each file deleted only while nothing names it, and some workers are woken in vain. Webhooks are told
+by all of them.
 """
 
 import logging
@@ -16,8 +17,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from services import fleet, jobs, queue, retention, uploads
+from services import fleet, jobs, outbox, queue, retention, uploads
 from services.context import Context
+from services.deliveries import Delivering
 from services.errors import StorageError
 from services.leadership import Leadership
 
@@ -36,6 +38,7 @@ def run_scheduler(context: Context, stopping: threading.Event) -> None:
     leadership = Leadership(context.database, "scheduler", holder)
     sweeping = Sweeping(context, lambda: leadership.leads and not stopping.is_set(), stopping)
     sweeping.start()
+    Delivering(context, stopping).start()
     told = ""
     while not stopping.wait(TICK_SECONDS):
         try:
@@ -64,11 +67,11 @@ def tick(context: Context) -> None:
 
 def wake_for_waiting(context: Context) -> None:
     """Sends wake-ups where jobs wait and no wake-up does: the first one may have been lost, with Redis or a worker."""
-    unanswered = queue.unanswered(context.celery)
-    for resource_class in queue.RESOURCE_CLASSES:
-        waiting = jobs.count_waiting(context.database, resource_class)
-        if waiting and not unanswered[resource_class]:
-            queue.publish(context.celery, resource_class, min(waiting, MOST_WAKE_UPS))
+    waiting = jobs.count_waiting(context.database)
+    unanswered = queue.unanswered(context.celery, waiting)
+    for resource_class, jobs_of_class in waiting.items():
+        if not unanswered[resource_class]:
+            queue.publish(context.celery, resource_class, min(jobs_of_class, MOST_WAKE_UPS))
 
 
 class Sweeping(threading.Thread):
@@ -85,6 +88,7 @@ class Sweeping(threading.Thread):
                 try:
                     uploads.sweep(self._context)
                     retention.sweep(self._context, self._leads)
+                    outbox.forget(self._context.database, self._context.settings.keep_logs_days)
                 except (*AWAY, StorageError) as error:
                     log.warning("sweep failed, the next one goes on: %s", error)
                 due = time.monotonic() + SWEEP_SECONDS

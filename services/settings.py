@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Settings:
     keep_logs_days: how long log lines stay after their job's end.
     worker_labels: what jobs may ask for of this host's workers, beside what they are labelled with by themselves.
     source_buckets: buckets of the S3 server from which data sets may be registered.
+    public_url: where people reach the API from outside, behind whatever ends TLS; None: where it listens.
+    embedded: this is a part of `bgpanet up`, which makes its own secrets.
+    webhook_hosts: hosts that webhooks may call though they are not on the public internet, also by plain HTTP.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
     session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
     s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
@@ -53,6 +57,9 @@ class Settings:
     keep_logs_days: float = 90.0
     worker_labels: tuple[str, ...] = ()
     source_buckets: tuple[str, ...] = ()
+    public_url: str | None = None
+    embedded: bool = False
+    webhook_hosts: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
     session_key: str | None = None
@@ -93,6 +100,9 @@ class Settings:
             keep_logs_days=_days("BGPANET_KEEP_LOGS_DAYS", get("BGPANET_KEEP_LOGS_DAYS"), 90.0),
             worker_labels=tuple(filter(None, (get("BGPANET_WORKER_LABELS") or "").replace(",", " ").split())),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
+            public_url=_address("BGPANET_PUBLIC_URL", get("BGPANET_PUBLIC_URL")),
+            embedded=get("BGPANET_EMBEDDED", "") not in ("", "0"),
+            webhook_hosts=tuple(filter(None, (get("BGPANET_WEBHOOK_HOSTS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
             session_key=_session_key(get("BGPANET_SESSION_KEY")),
@@ -134,6 +144,9 @@ class Settings:
             "BGPANET_KEEP_LOGS_DAYS": str(self.keep_logs_days),
             "BGPANET_WORKER_LABELS": ",".join(self.worker_labels),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
+            "BGPANET_PUBLIC_URL": self.public_url or "",
+            "BGPANET_EMBEDDED": "1" if self.embedded else "",
+            "BGPANET_WEBHOOK_HOSTS": ",".join(self.webhook_hosts),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
             "BGPANET_SESSION_KEY": self.session_key or "",
@@ -171,6 +184,15 @@ def _session_key(text: str | None) -> str | None:
     if text and len(text) < 32:
         raise ValueError("BGPANET_SESSION_KEY must have at least 32 characters; `bgpanet secrets` makes one")
     return text or None
+
+
+def _address(name: str, text: str | None) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f"{name}={text!r} must be like https://host, without a path")
+    return text.rstrip("/")
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:

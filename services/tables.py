@@ -258,3 +258,47 @@ class Leader(Base):
     holder: Mapped[str] = mapped_column(String(200))  # empty: given back
     term: Mapped[int] = mapped_column(Integer)  # grows whenever the holder changes
     expires_at: Mapped[int] = mapped_column(BigInteger)
+
+
+# ── Webhooks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Webhook(Base):
+    """An address that is told when jobs end. See services/webhooks.py."""
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    states: Mapped[list[Any]]  # the ends that it wants to hear of
+    children: Mapped[bool] = mapped_column(Boolean)  # also of jobs that have a parent
+    everyone: Mapped[bool] = mapped_column(Boolean)  # of the jobs of all users
+    secret: Mapped[str] = mapped_column(String(100))  # signs, so it can't be kept as a digest
+    created_by: Mapped[str] = mapped_column(String(200), index=True)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class Delivery(Base):
+    """Something that a webhook is told, written with what it tells of. `services.outbox` writes it.
+
+    It names no webhook by a foreign key: one that is removed at the same moment must not undo a job's end.
+    """
+
+    __tablename__ = "deliveries"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(String(36))
+    event: Mapped[str] = mapped_column(String(40))
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    facts: Mapped[dict[str, Any]]  # what its body is made of
+    state: Mapped[str] = mapped_column(String(20))  # waiting, delivered, given_up
+    tries: Mapped[int] = mapped_column(Integer)
+    tries_left: Mapped[int] = mapped_column(Integer)
+    status: Mapped[int | None] = mapped_column(Integer)  # of the last answer
+    error: Mapped[str | None] = mapped_column(Text)  # what was wrong with the last try
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    next_at: Mapped[int] = mapped_column(BigInteger)  # of the next try; while one is under way, when it counts as lost
+    ended_at: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        Index("ix_deliveries_due", "state", "next_at"),
+        Index("ix_deliveries_webhook", "webhook_id", "id"),
+    )

@@ -22,13 +22,15 @@ from services.streams import Places
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, ready for gunicorn: `services.web:create_app()`."""
     settings = settings or Settings.load()
+    is_https = (settings.public_url or "").startswith("https://")
     app = Flask(__name__, static_folder=None, template_folder=None)
     app.extensions["bgpanet"] = Context(settings)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
         SECRET_KEY=settings.session_key or _secret_key(settings.home / "session.key"),
         MAX_CONTENT_LENGTH=2 * 1024 * 1024,
-        SESSION_COOKIE_NAME="bgpanet",
+        SESSION_COOKIE_NAME="__Host-bgpanet" if is_https else "bgpanet",
+        SESSION_COOKIE_SECURE=is_https,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
@@ -39,6 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     _health(app)
     handle_errors(app)
     app.after_request(_harden)
+    if is_https:
+        app.after_request(_only_https)
     return app
 
 
@@ -79,6 +83,12 @@ def _harden(response: Response) -> Response:
     )
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _only_https(response: Response) -> Response:
+    """Browsers that were here once never ask in plain HTTP again."""
+    response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response
 
 

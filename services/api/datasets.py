@@ -1,15 +1,21 @@
 """`/api/v1/datasets`."""
 
-from flask import Blueprint, Response, abort, jsonify, url_for
+from flask import Response, abort, jsonify, url_for
 
 from services import datasets, views
 from services.api import answers
 from services.api.access import admin, context, reader, writer
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
 from services.datasets import Registration
 
-routes = Blueprint("datasets", __name__, url_prefix="/datasets")
+routes = Section(
+    "datasets",
+    __name__,
+    url_prefix="/datasets",
+    tags={"datasets": "Data sets: checked, packed, and unchanged from then on"},
+    paths={"dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000")},
+)
 
 
 @routes.post("")

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Response, jsonify, url_for
 
 from services import steering, submission, views
 from services.api import answers
 from services.api.access import context, reader, writer
-from services.api.documentation import FILE, STREAM, documented
+from services.api.documentation import FILE, STREAM, Section, documented
 from services.api.events import job_stream, wants_stream
 from services.api.parsing import (
     CloneBody,
@@ -24,7 +24,13 @@ from services.api.parsing import (
 from services.downloads import artifact_response
 from services.views import JobFilter
 
-routes = Blueprint("jobs", __name__, url_prefix="/jobs")
+routes = Section(
+    "jobs",
+    __name__,
+    url_prefix="/jobs",
+    tags={"jobs": "Trainings, cross-validations, studies, predictions, evaluations: from submission to files"},
+    paths={"job_id": ("id of a job", answers.ID), "name": ("its name", "report.html")},
+)
 
 
 def _items(items: list[dict[str, Any]], next_cursor: str | None = None) -> Response:

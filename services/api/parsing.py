@@ -15,6 +15,7 @@ from services.api.answers import AnyKind
 from services.changes import Topic
 from services.claims import State
 from services.tokens import Role
+from services.webhooks import DeliveryState
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
 IDEMPOTENCY_KEY = "^[!-~]([ -~]{0,198}[!-~])?$"
@@ -129,6 +130,20 @@ class TokenBody(Body):
     role: Role = "researcher"
 
 
+class WebhookBody(Body):
+    """A webhook to make."""
+
+    url: str = Field(min_length=1, max_length=2000, examples=["https://lab.example.org/hooks/bgpanet"])
+    states: list[Literal["succeeded", "failed", "cancelled"]] = Field(
+        default=["succeeded", "failed", "cancelled"],
+        min_length=1,
+        max_length=3,
+        description="the ends to hear of",
+    )
+    children: bool = Field(False, description="also of jobs that have a parent, such as folds")
+    everyone: bool = Field(False, description="of the jobs of all users; admins only")
+
+
 class Query(BaseModel):
     """Base of all query strings. Text becomes what the field is."""
 
@@ -145,6 +160,10 @@ class JobsQuery(PageQuery):
     kind: AnyKind | None = Field(None, description="only those of this kind")
     dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
     q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
+
+
+class DeliveriesQuery(PageQuery):
+    state: DeliveryState | None = Field(None, description="only those in this state")
 
 
 class LogsQuery(Query):

@@ -3,18 +3,28 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Response, jsonify
 
 from bgpanet.catalogue import MODELS
 from services import tokens, views
 from services.api import answers
 from services.api.access import admin, context, reader
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import TokenBody, parse_body
 from services.errors import NotFound
 from services.views import timestamp
 
-routes = Blueprint("system", __name__)
+routes = Section(
+    "system",
+    __name__,
+    tags={
+        "models": "Networks that can be trained",
+        "workers": "Worker slots that were heard of lately",
+        "tokens": "Bearer tokens; for admins",
+        "me": "Whose token it is",
+    },
+    paths={"name": ("its name", "bgpanet"), "token_id": ("id of a token", answers.ID)},
+)
 
 
 @routes.get("/me")

@@ -41,7 +41,11 @@ def api(
     threads: Annotated[int, typer.Option(min=1, max=64, help="of each process, for requests")] = 8,
 ) -> None:
     """Serve the REST API and the dashboard (gunicorn). Event streams have threads besides those for requests."""
-    threads += Settings.load().streams
+    from services.production import refuse_if_unsafe
+
+    settings = Settings.load()
+    refuse_if_unsafe(settings, host)
+    threads += settings.streams
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
@@ -58,16 +62,20 @@ def _shared_memory() -> str:
 def worker(
     name: Annotated[str | None, typer.Option(help="unique; default: host and process")] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=64, help="default: one a GPU, or one on a CPU")] = None,
+    gpus_per_slot: Annotated[int, typer.Option(min=1, max=64, help="a job may have so many: resources.gpus")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
     label: Annotated[list[str] | None, typer.Option(help="what jobs may ask for, e.g. room=2; repeatable")] = None,
     free_gpus: Annotated[bool, typer.Option("--free-gpus", help="GPUs that no other such worker here has")] = False,
 ) -> None:
     """Run jobs, one at a time in each slot. SIGTERM: write checkpoints, give the jobs back, leave."""
     from services.context import Context
+    from services.production import refuse_if_unsafe
     from services.worker import WorkerOptions, run_worker
 
     _log()
-    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ()), free_gpus))
+    settings = Settings.load()
+    refuse_if_unsafe(settings)
+    run_worker(Context(settings), WorkerOptions(name, slots, gpus_per_slot, threads, tuple(label or ()), free_gpus))
 
 
 @app.command()
@@ -77,13 +85,16 @@ def scheduler() -> None:
     import signal
 
     from services.context import Context
+    from services.production import refuse_if_unsafe
     from services.scheduler import run_scheduler
 
     _log()
+    settings = Settings.load()
+    refuse_if_unsafe(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    run_scheduler(Context(Settings.load()), stopping)
+    run_scheduler(Context(settings), stopping)
 
 
 @app.command()
@@ -93,6 +104,16 @@ def migrate() -> None:
     from services.migration import migrate as run
 
     run(Settings.load().database_url)
+
+
+@app.command("first-token")
+@verb
+def first_token() -> None:
+    """Make the first admin's token, straight in the database, and print it. Works only while there is none."""
+    from services.context import Context
+    from services.production import first_token as make
+
+    print(make(Context(Settings.load())))
 
 
 @app.command()

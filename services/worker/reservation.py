@@ -11,21 +11,18 @@ from services.worker.devices import Device
 _held: list[int] = []  # descriptors; the kernel lets the locks go with this process, however it ends
 
 
-def take_free(devices: Sequence[Device], folder: Path, wanted: int | None) -> list[Device]:
+def take_free(cards: Sequence[Device], folder: Path, wanted: int | None) -> list[Device]:
     """The first `wanted` (None: all) of these GPUs that no other worker has taken in this folder, until this process
-    ends. Devices that are no GPU are not taken by anyone.
+    ends.
 
     Raises:
-        Conflict: there are GPUs, and all of them are taken.
+        Conflict: all of them are taken.
     """
-    cards = [device for device in devices if device.uuid is not None]
-    if not cards:
-        return list(devices)[:wanted]
     folder.mkdir(parents=True, exist_ok=True)
     taken: list[Device] = []
-    for device in cards:
-        if len(taken) != wanted and _lock(folder / f"{device.uuid}.lock"):
-            taken.append(device)
+    for card in cards:
+        if len(taken) != wanted and _lock(folder / f"{'-'.join(card.uuids)}.lock"):
+            taken.append(card)
     if not taken:
         raise Conflict(f"all {len(cards)} GPUs of this host are taken by other workers that use {folder}")
     return taken

@@ -37,6 +37,7 @@ EVERYTHING: dict[str, Any] = {
     "artifacts": {"endpointUrl": "http://s3.storage:8333", "publicUrl": "https://s3.example.org"},
     "environment": {"BGPANET_QUEUED_PER_USER": "50"},
     "api": {
+        "publicUrl": "https://lesions.example.org",
         "ingress": {"enabled": True, "host": "lesions.example.org", "className": "nginx", "tlsSecretName": "tls"},
     },
     "worker": {"pools": [*DEFAULTS["worker"]["pools"], CPU_POOL]},
@@ -215,6 +216,7 @@ def test_only_the_api_can_be_reached_and_workers_fetch_no_weights_where_they_may
         ({"artifacts": {"url": "file:///data"}}, "url"),
         ({"environment": {"BGPANET_DATABASE_URL": "postgresql://u:p@h/d"}}, "BGPANET_DATABASE_URL"),
         ({"replicas": 3}, "replicas"),
+        ({"api": {"publicUrl": "http://lesions.example.org"}}, "publicUrl"),
         ({"api": {"ingress": {"enabled": True}}}, "host"),
         ({"image": {"api": {"tag": "latest"}}}, "tag"),
     ],
