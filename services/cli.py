@@ -5,6 +5,7 @@ import typer
 from services.commands import (
     audit,
     datasets,
+    deploy,
     doctor,
     fleet,
     follow,
@@ -18,7 +19,7 @@ from services.commands import (
 )
 from services.commands.common import STATUSES
 
-VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor)
 GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
 
 app = typer.Typer(

@@ -57,7 +57,8 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                # Without ours of this process: one that is named by a file would be there in both forms.
+                env={**{n: v for n, v in os.environ.items() if not n.startswith("BGPANET_")}, **self.environment},
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )

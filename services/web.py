@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["bgpanet_refusals"] = Refusals(context.database)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
-        SECRET_KEY=_secret_key(settings.home / "session.key"),
+        SECRET_KEY=settings.session_key or _secret_key(settings.home / "session.key"),
         MAX_CONTENT_LENGTH=settings.body_bytes,
         SESSION_COOKIE_NAME="__Host-bgpanet" if is_https else "bgpanet",
         SESSION_COOKIE_SECURE=is_https,

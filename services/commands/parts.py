@@ -73,6 +73,7 @@ def worker(
     gpus_per_slot: Annotated[int, typer.Option(min=1, max=64, help="a job may have so many: resources.gpus")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a slot; default: its share")] = None,
     label: Annotated[list[str] | None, typer.Option(help="what jobs may ask for, e.g. room=2; repeatable")] = None,
+    free_gpus: Annotated[bool, typer.Option("--free-gpus", help="GPUs that no other such worker here has")] = False,
 ) -> None:
     """Run jobs, one at a time in each slot.
 
@@ -87,7 +88,7 @@ def worker(
     _log()
     settings = Settings.load()
     refuse_if_unsafe(settings)
-    run_worker(Context(settings), WorkerOptions(name, slots, gpus_per_slot, threads, tuple(label or ())))
+    run_worker(Context(settings), WorkerOptions(name, slots, gpus_per_slot, threads, tuple(label or ()), free_gpus))
 
 
 @app.command()
