@@ -74,6 +74,7 @@ from services.tables import (
     Metric,
     Transition,
 )
+from services.telemetry import catalogue, metrics, tracing
 
 REASONS = get_args(Reason)
 TRIED_AGAIN = ("worker_lost", "storage")
@@ -190,6 +191,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             created_by=new.created_by,
             idempotency_key=new.idempotency_key,
             created_at=now_ms(),
+            traceparent=tracing.current(),
         )
     )
     for label in sorted(set(new.labels)):
@@ -250,6 +252,7 @@ def claim(
             checkpoints={c.step: {n: StoredFile(**f) for n, f in c.files.items()} for c in session.scalars(known)},
             children=tuple(children),
             seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
+            traceparent=job.traceparent,
         )
 
 
@@ -642,6 +645,7 @@ def _fence(session: Session, lease: Lease, changes: Mapping[str, Any]) -> None:
     """Locks the job's row and applies `changes`, if the lease still holds."""
     statement = update(Job).where(_held_by(lease)).values(changes or {"attempt": Job.attempt})
     if not changed(session.execute(statement)):
+        metrics.count(catalogue.STALE_WRITES)
         raise StaleAttempt(f"attempt {lease.attempt} of job {lease.job_id} no longer holds its lease")
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Settings:
     worker_labels: what jobs may ask for of this host's workers, beside what they are labelled with by themselves.
     source_buckets: buckets of the S3 server from which data sets may be registered.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
+    metrics_host, metrics_port: where a worker or scheduler tells Prometheus what only it knows; no port: nowhere.
+    log_format: `text`, or `json` for one object a line.
+    traces_url: where spans go, by OTLP over HTTP; None: traces are off.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -53,6 +57,10 @@ class Settings:
     source_buckets: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    traces_url: str | None = None
     url: str | None = None
     token: str | None = None
 
@@ -87,6 +95,10 @@ class Settings:
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
+            metrics_host=get("BGPANET_METRICS_HOST") or "127.0.0.1",
+            metrics_port=_port("BGPANET_METRICS_PORT", get("BGPANET_METRICS_PORT")),
+            log_format=_log_format(get("BGPANET_LOG_FORMAT")),
+            traces_url=_address("BGPANET_TRACES_URL", get("BGPANET_TRACES_URL")),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -126,6 +138,10 @@ class Settings:
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
+            "BGPANET_METRICS_HOST": self.metrics_host,
+            "BGPANET_METRICS_PORT": str(self.metrics_port or ""),
+            "BGPANET_LOG_FORMAT": self.log_format,
+            "BGPANET_TRACES_URL": self.traces_url or "",
         }
         return {name: value for name, value in values.items() if value}
 
@@ -164,3 +180,22 @@ def _bytes(name: str, text: str | None, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
     return int(text)
+
+
+def _port(name: str, text: str | None) -> int | None:
+    port = _count(name, text, None)
+    if port is not None and port > 65_535:
+        raise ValueError(f"{name}={text!r} must be a port, 65535 at most")
+    return port
+
+
+def _log_format(text: str | None) -> Literal["text", "json"]:
+    if text not in (None, "", "text", "json"):
+        raise ValueError(f"BGPANET_LOG_FORMAT={text!r} must be text or json")
+    return "json" if text == "json" else "text"
+
+
+def _address(name: str, text: str | None) -> str | None:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name}={text!r} must begin with http:// or https://")
+    return text or None

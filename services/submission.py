@@ -27,6 +27,7 @@ from services.context import Context
 from services.errors import NotFound
 from services.fleet import Weights
 from services.tables import Dataset
+from services.telemetry import tracing
 from services.tokens import Principal
 
 
@@ -60,7 +61,9 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
         Busy: as many jobs wait as may.
     """
     new = _checked(context, principal, request)
-    job_id, created = jobs.submit(context.database, new, limits(context))
+    with tracing.span(f"submit {new.kind}", kind="producer"):
+        job_id, created = jobs.submit(context.database, new, limits(context))
+        tracing.mark(**{"bgpanet.job": job_id})
     if created:
         queue.publish(context.celery, new.resource_class, messages=max(1, len(new.children)))
     return views.get_job(context.database, principal, job_id), created

@@ -283,7 +283,8 @@ def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[s
     problems |= {413} if operation.body is not None else set()
     for status in problems:
         title = HTTPStatus(status).phrase
-        example = {"type": "about:blank", "title": title, "status": status, "detail": MEANINGS[status]}
+        told = {"request_id": "0193a1f2b7c04e5d", "detail": MEANINGS[status]}
+        example: Json = {"type": "about:blank", "title": title, "status": status, **told}
         if status == 422:
             example["errors"] = [example_of(schemas["WrongField"], schemas)]
         content = {"application/problem+json": {"schema": _reference(answers.Problem), "example": example}}

@@ -1,11 +1,11 @@
 """Verbs that start a part of the product, or all of it."""
 
-import logging
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,11 +42,13 @@ def api(
 ) -> None:
     """Serve the REST API and the dashboard (gunicorn). Event streams have threads besides those for requests."""
     threads += Settings.load().streams
+    counts = tempfile.mkdtemp(prefix="bgpanet-metrics-", dir=_shared_memory())
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
     timeouts = ["--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", _shared_memory()]
-    os.execv(sys.executable, [*gunicorn, *options, *timeouts])  # noqa: S606 - our own command
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": counts}  # services.serving removes it
+    os.execve(sys.executable, [*gunicorn, *options, *timeouts], environment)  # noqa: S606 - our own command
 
 
 def _shared_memory() -> str:
@@ -65,8 +67,7 @@ def worker(
     from services.context import Context
     from services.worker import WorkerOptions, run_worker
 
-    _log()
-    run_worker(Context(Settings.load()), WorkerOptions(name, slots, threads, tuple(label or ())))
+    run_worker(Context(_begin("worker")), WorkerOptions(name, slots, threads, tuple(label or ())))
 
 
 @app.command()
@@ -78,11 +79,11 @@ def scheduler() -> None:
     from services.context import Context
     from services.scheduler import run_scheduler
 
-    _log()
+    settings = _begin("scheduler")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    run_scheduler(Context(Settings.load()), stopping)
+    run_scheduler(Context(settings), stopping)
 
 
 @app.command()
@@ -106,5 +107,15 @@ def demo(
     raise typer.Exit(run_demo(home, data))
 
 
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _begin(part: Literal["worker", "scheduler"]) -> Settings:
+    """What a process that serves no requests lets operators see of itself: logs, metrics, traces."""
+    import bgpanet
+    from services.telemetry import logs, metrics, tracing
+
+    settings = Settings.load()
+    logs.configure(settings.log_format)
+    metrics.begin(part)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_host, settings.metrics_port)
+    tracing.start(settings.traces_url, part, bgpanet.__version__)
+    return settings
