@@ -105,7 +105,7 @@ def list_jobs(
 
 def _newest(
     places: Sequence[str] | None, which: Sequence[ColumnElement[bool]], limit: int
-) -> Select[tuple[Job, str, int | None]]:
+) -> Select[Job, str, int | None]:
     """The newest jobs of some projects, of each project read along its index: what all of them together hold is never
     sorted. places: the projects; None: all."""
     newest_first = _JOBS.order_by(Job.id.desc()).limit(limit)
