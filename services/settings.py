@@ -32,6 +32,8 @@ class Settings:
     embedded: this is a part of `bgpanet up`, which makes its own secrets.
     webhook_hosts: hosts that webhooks may call though they are not on the public internet, also by plain HTTP.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
+    requests_per_second, requests_at_once: how often a token may ask of each API process: steadily, and in one go.
+    body_bytes: the largest body of a request, but of those that carry a part of an upload.
     session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
     s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
     url, token: what the client and the command line talk to; None: the home's.
@@ -62,6 +64,9 @@ class Settings:
     webhook_hosts: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
+    requests_per_second: float = 200.0
+    requests_at_once: int = 1_000
+    body_bytes: int = 2 * 1024 * 1024
     session_key: str | None = None
     s3_public_url: str | None = None
     url: str | None = None
@@ -105,6 +110,11 @@ class Settings:
             webhook_hosts=tuple(filter(None, (get("BGPANET_WEBHOOK_HOSTS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
+            requests_per_second=_number(
+                "BGPANET_REQUESTS_PER_SECOND", get("BGPANET_REQUESTS_PER_SECOND"), 200.0, 1e6, "requests"
+            ),
+            requests_at_once=_count("BGPANET_REQUESTS_AT_ONCE", get("BGPANET_REQUESTS_AT_ONCE"), 1_000) or 1_000,
+            body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
             session_key=_session_key(get("BGPANET_SESSION_KEY")),
             s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
             url=get("BGPANET_URL") or None,
@@ -149,6 +159,9 @@ class Settings:
             "BGPANET_WEBHOOK_HOSTS": ",".join(self.webhook_hosts),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
+            "BGPANET_REQUESTS_PER_SECOND": str(self.requests_per_second),
+            "BGPANET_REQUESTS_AT_ONCE": str(self.requests_at_once),
+            "BGPANET_BODY_BYTES": str(self.body_bytes),
             "BGPANET_SESSION_KEY": self.session_key or "",
             "BGPANET_S3_PUBLIC_URL": self.s3_public_url or "",
         }
