@@ -2,9 +2,9 @@
 
 import typer
 
-from services.commands import datasets, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
+from services.commands import backups, datasets, doctor, fleet, follow, jobs, parts, results, submit, tokens, webhooks
 
-VERBS = (parts, submit, jobs, follow, results, fleet, doctor)
+VERBS = (parts, submit, jobs, follow, results, fleet, doctor, backups)
 GROUPS = {"dataset": datasets, "token": tokens, "webhook": webhooks}
 
 app = typer.Typer(
