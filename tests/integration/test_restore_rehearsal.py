@@ -1,5 +1,5 @@
-"""The rehearsal: a product with trainings on SQLite and a folder is backed up while it runs, restored into PostgreSQL and
-S3, and goes on there."""
+"""The rehearsal: a product with trainings on SQLite and a folder is backed up while it runs, restored into PostgreSQL
+and S3, and goes on there."""
 
 from dataclasses import replace
 from pathlib import Path
