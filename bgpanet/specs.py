@@ -261,6 +261,11 @@ class ResourcesSpec(Spec):
             raise ValueError("gpus is for GPUs; device is cpu")
         return self
 
+    @property
+    def resource_class(self) -> str:
+        """Which workers of a service can have the run: `any`, `cpu`, `gpu`, or `gpu-4` for four GPUs of one host."""
+        return self.device if self.gpus == 1 else f"gpu-{self.gpus}"
+
 
 class RunSpec(Spec):
     """What every run has."""

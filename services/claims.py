@@ -46,6 +46,7 @@ class NewJob:
     on_failure: str = "finish_rest"
     max_attempts: int = MAX_ATTEMPTS
     cloned_from: str | None = None
+    project: str | None = None  # None: the owner's own
 
 
 @dataclass(frozen=True)

@@ -236,9 +236,8 @@ def _workers(context: Context) -> Iterator[Finding]:
             what = f"{row['name']} was last heard of at {row['seen_at']}"
             yield Finding("workers", "doubtful", what, "look at its host; it is forgotten after an hour")
     offered = {resource_class for row in fit for resource_class in row["resource_classes"]}
-    for resource_class in queue.RESOURCE_CLASSES:
-        waiting = jobs.count_waiting(context.database, resource_class)
-        if waiting and resource_class not in offered:
+    for resource_class, waiting in jobs.count_waiting(context.database).items():
+        if resource_class not in offered:
             what = f"{waiting} jobs wait for a slot of class {resource_class}, and none has it"
             yield Finding("workers", "wrong", what, "start a worker on such a host, or cancel them")
 

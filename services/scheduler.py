@@ -67,11 +67,11 @@ def tick(context: Context) -> None:
 
 def wake_for_waiting(context: Context) -> None:
     """Sends wake-ups where jobs wait and no wake-up does: the first one may have been lost, with Redis or a worker."""
-    unanswered = queue.unanswered(context.celery)
-    for resource_class in queue.RESOURCE_CLASSES:
-        waiting = jobs.count_waiting(context.database, resource_class)
-        if waiting and not unanswered[resource_class]:
-            queue.publish(context.celery, resource_class, min(waiting, MOST_WAKE_UPS))
+    waiting = jobs.count_waiting(context.database)
+    unanswered = queue.unanswered(context.celery, waiting)
+    for resource_class, jobs_of_class in waiting.items():
+        if not unanswered[resource_class]:
+            queue.publish(context.celery, resource_class, min(jobs_of_class, MOST_WAKE_UPS))
 
 
 class Sweeping(threading.Thread):

@@ -15,8 +15,11 @@ from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
 from services.errors import StorageError
+from services.last_use import LastUse
+from services.refusals import Refusals
 from services.settings import Settings
 from services.streams import Places
+from services.throttle import Throttle
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -24,11 +27,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     is_https = (settings.public_url or "").startswith("https://")
     app = Flask(__name__, static_folder=None, template_folder=None)
-    app.extensions["bgpanet"] = Context(settings)
+    context = Context(settings)
+    app.extensions["bgpanet"] = context
+    app.extensions["bgpanet_last_use"] = LastUse(context.database)
+    app.extensions["bgpanet_throttle"] = Throttle(settings.requests_per_second, settings.requests_at_once)
+    app.extensions["bgpanet_refusals"] = Refusals(context.database)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
-        SECRET_KEY=_secret_key(settings.home / "session.key"),
-        MAX_CONTENT_LENGTH=2 * 1024 * 1024,
+        SECRET_KEY=settings.session_key or _secret_key(settings.home / "session.key"),
+        MAX_CONTENT_LENGTH=settings.body_bytes,
         SESSION_COOKIE_NAME="__Host-bgpanet" if is_https else "bgpanet",
         SESSION_COOKIE_SECURE=is_https,
         SESSION_COOKIE_HTTPONLY=True,

@@ -57,19 +57,19 @@ MEANINGS = {
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
     304: "It is what you have",
-    401: "There is no token, or it is not known, or was revoked",
-    403: "The token's role may not do this",
+    401: "There is no token, or it is not known, was revoked or has expired",
+    403: "The token's role, its scopes or one's role in the project may not do this",
     404: "There is no such thing, or it is not yours",
     409: "It contradicts what is there",
     413: "The body is too large",
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
-    429: "As much waits as may; try again later",
+    429: "As much waits as may, or the token asks too often; try again later",
     503: "The artifact store does not answer; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
 ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
-ALWAYS = frozenset({401, 422})
+ALWAYS = frozenset({401, 422, 429})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:

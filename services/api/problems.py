@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from bgpanet.errors import InvalidInput, Problem
-from services.errors import Busy, Conflict, Damaged, NotFound, ServiceError, StorageError
+from services.errors import Busy, Conflict, Damaged, Forbidden, NotFound, ServiceError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ def handle_errors(target: Blueprint | Flask) -> None:
 
     def missing(error: NotFound) -> Response:
         return problem(404, "Not found", str(error))
+
+    def forbidden(error: Forbidden) -> Response:
+        return problem(403, "Not allowed", str(error))
 
     def conflict(error: Conflict) -> Response:
         return problem(409, "Conflict", str(error))
@@ -66,6 +69,7 @@ def handle_errors(target: Blueprint | Flask) -> None:
 
     target.register_error_handler(InvalidInput, invalid)
     target.register_error_handler(NotFound, missing)
+    target.register_error_handler(Forbidden, forbidden)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
     target.register_error_handler(Damaged, damaged)

@@ -68,11 +68,12 @@ def claim(
         )
 
 
-def count_waiting(database: Database, resource_class: str) -> int:
-    """How many jobs of a resource class a worker could claim now."""
+def count_waiting(database: Database) -> dict[str, int]:
+    """How many jobs a worker could claim now, by resource class; only classes that have any."""
     with database.read() as session:
-        wanted = select(func.count()).where(Job.wants_worker, Job.resource_class == resource_class)
-        return session.scalar(wanted.where(Job.not_before <= now_ms())) or 0
+        waiting_jobs = select(Job.resource_class, func.count()).where(Job.wants_worker, Job.not_before <= now_ms())
+        found = session.execute(waiting_jobs.group_by(Job.resource_class))
+        return {row[0]: row[1] for row in found}
 
 
 def renew(database: Database, lease: Lease, lease_seconds: float, batch: Batch | None = None) -> Orders:

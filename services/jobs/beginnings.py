@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from services import registry
 from services.claims import NO_LIMITS, Limits, NewJob
-from services.database import Database, now_ms
+from services.database import Also, Database, nothing, now_ms
 from services.errors import Busy, Conflict, NotFound
 from services.ids import new_id
 from services.jobs.families import begin_if_ready, child_of, lock_with_children, move_on
@@ -24,10 +24,11 @@ from services.tables import (
     LogLine,
     Metric,
     Transition,
+    personal,
 )
 
 
-def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple[str, bool]:
+def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS, also: Also = nothing) -> tuple[str, bool]:
     """Inserts a job with its children, `queued`. Returns its id, and whether it is new.
 
     The same idempotency key of the same owner gives the job that it gave before.
@@ -45,6 +46,7 @@ def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple
             _hold(session, new)
             job_id = _insert(session, new, None, None)
             begin_if_ready(session, or_(Job.id == job_id, Job.parent_id == job_id))
+            also(session, job_id)
             return job_id, True
     except IntegrityError:
         # Another request with the same key committed between our look and our insert.
@@ -54,7 +56,7 @@ def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple
         raise
 
 
-def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
+def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS, also: Also = nothing) -> str:
     """Tries a job that failed or was cancelled again, as a new job, whose id is returned; asked again, the same one.
 
     The new job goes on from the newest checkpoint, which becomes its own. That of a parent takes over the children that
@@ -82,6 +84,7 @@ def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
         again = _again(session, job, job.parent_id)
         if session.scalar(select(exists().where(child_of(again)))):
             move_on(session, again)
+        also(session, again)
         return again
 
 
@@ -105,7 +108,8 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     # A data set that is to be registered has a new id each time; its name tells it.
     same_data = new.dataset_id == job.dataset_id if new.registers is None else new.name == job.name
     asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
-    if not same_data or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
+    same_place = (new.project or personal(new.created_by)) == job.project
+    if not same_data or not same_place or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
     return job.id
 
@@ -139,12 +143,15 @@ def _hold(session: Session, new: NewJob) -> None:
 
 
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
-    job_id = new_id()
+    job_id, project = new_id(), new.project or personal(new.created_by)
     if new.registers is not None:
-        registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
+        registry.begin(
+            session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id, project
+        )
     session.execute(
         insert(Job).values(
             id=job_id,
+            project=project,
             kind=new.kind,
             name=new.name,
             state="queued",
@@ -218,6 +225,7 @@ _COPIED = (
     "spec",
     "dataset_id",
     "created_by",
+    "project",
     "priority",
     "resource_class",
     "weights",

@@ -259,12 +259,13 @@ class Attempt:
         if self.stalled:
             seconds = self.context.settings.stall_seconds
             return self._failing("stalled", f"the child said nothing for {seconds:.0f} s and was ended")
+        if status < 0 and (self.failure is None or self.failure.reason == "internal"):
+            # Of several processes the others complain when one is killed.
+            return self._failing("worker_lost", f"the child was ended by signal {-status}")
         if self.failure is not None:
             if self.failure.reason == "storage":
                 self.bench.distrust()
             return self._failing(self.failure.reason, self.failure.message, self.failure.findings)
-        if status < 0:
-            return self._failing("worker_lost", f"the child was ended by signal {-status}")
         return self._failing("internal", f"the child ended with status {status} and said no more")
 
     def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,7 +103,7 @@ def test_a_store_that_loses_or_refuses_is_told(context: Context, monkeypatch: py
 def test_a_disk_that_is_nearly_full_is_told(
     context: Context, monkeypatch: pytest.MonkeyPatch, free: float, verdict: str
 ) -> None:
-    usage = shutil._ntuple_diskusage(10**12, 0, int(free))
+    usage = SimpleNamespace(total=10**12, used=0, free=int(free))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     assert {finding.verdict for finding in found(context, "disk")} == {verdict}
 

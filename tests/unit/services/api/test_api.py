@@ -137,7 +137,14 @@ def test_no_route_answers_without_a_valid_token(api: Api, method: str, path: str
 def test_a_revoked_token_is_worth_nothing(api: Api) -> None:
     made = api.call("POST", "tokens", json={"name": "n", "user": "zoe"}).json
     api.tokens["zoe"] = made["token"]
-    assert api.call("GET", "me", "zoe").json == {"user": "zoe", "role": "researcher"}
+    assert api.call("GET", "me", "zoe").json == {
+        "user": "zoe",
+        "role": "researcher",
+        "scopes": ["read", "submit", "manage"],
+        "token_id": made["id"],
+        "expires_at": None,
+        "project": "~zoe",
+    }
     assert api.call("DELETE", f"tokens/{made['id']}").status_code == 204
     assert api.call("GET", "me", "zoe").status_code == 401
 
@@ -176,14 +183,18 @@ def test_a_viewer_reads_and_changes_nothing(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "datasets"), ("DELETE", "datasets/d"), ("GET", "tokens"), ("POST", "tokens"), ("DELETE", "tokens/x")],
+    [("POST", "datasets"), ("DELETE", "datasets/d"), ("GET", "audit")],
 )
-def test_only_admins_register_folders_and_make_tokens(api: Api, method: str, path: str) -> None:
+def test_only_admins_register_folders_and_read_the_trail(api: Api, method: str, path: str) -> None:
     body = {"name": "x", "format": "folder", "path": "/x"}
     assert api.call(method, path, "ada", json=body).status_code == 403
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] != "GET"])
+# Viewers manage their own tokens and leave projects, too; test_access.py tells what else they may there.
+CHANGING = [route for route in ROUTES if route[0] != "GET" and route[1].partition("/")[0] not in ("tokens", "projects")]
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGING)
 def test_a_viewer_can_use_no_route_that_changes_something(api: Api, method: str, path: str) -> None:
     assert api.call(method, path, "eve", json={}).status_code == 403
 
@@ -240,7 +251,6 @@ def test_every_wrong_field_is_named_at_once(api: Api) -> None:
         {"spec": {"model": {"name": "bgpanet_micro", "weights": "/etc/passwd"}}},
         {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
         {"kind": "predict", "spec": {"model": "no-such-job"}},
-        {"spec": {"resources": {"gpus": 2}}, "dataset": "lesions"},
         {"kind": "explain", "spec": {"model": "no-such-job"}},
         {"kind": "explain", "spec": {"model": "no-such-job", "count": 1000}},
         {"name": "a\u0000b"},
@@ -516,7 +526,7 @@ def test_registering_answers_when_it_is_done_where_that_is_preferred(api: Api, t
 
     asking = threading.Thread(target=post)
     asking.start()
-    while asking.is_alive() and not jobs.count_waiting(api.context.database, "any"):
+    while asking.is_alive() and not jobs.count_waiting(api.context.database):
         time.sleep(0.01)
     work(api.context)
     asking.join()

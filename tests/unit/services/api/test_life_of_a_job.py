@@ -132,6 +132,37 @@ def test_shards_are_smaller_where_no_worker_has_a_gpu(api: Api, classes: list[tu
     assert len(children) == shards
 
 
+def test_a_job_on_several_gpus_goes_to_slots_that_have_them(api: Api) -> None:
+    several = {"kind": "cross_validate", "spec": {"split": {"folds": 2, "validation_folds": 2}}}
+    several["spec"] |= {"resources": {"gpus": 4}}  # type: ignore[operator]
+    made = api.submit("ada", **several)
+    assert made.status_code == 201  # no worker is there yet; it may wait
+    for classes in (("any", "gpu"), ("any", "gpu", "gpu-2", "gpu-3")):
+        assert jobs.claim(api.context.database, "w", Offer(classes), 30) is None
+    slot = Offer(("any", "gpu", "gpu-2", "gpu-3", "gpu-4"))
+    for _ in range(2):
+        fold = jobs.claim(api.context.database, "w", slot, 30)
+        assert fold is not None
+        assert fold.kind == "train"
+        jobs.finish(api.context.database, fold.lease, {}, [])
+    pooling = jobs.claim(api.context.database, "w", Offer(["any", "cpu"]), 30)  # by whoever is free
+    assert pooling is not None
+    assert pooling.lease.job_id == made.json["id"]
+
+    fleet.beat(api.context.database, Member("w/0", "node", 1, "0.1.0", "a device", ("any", "gpu")), None, {}, Weights())
+    refused = api.submit("ada", **several)
+    assert refused.status_code == 422
+    assert refused.json["errors"][0]["field"] == "spec.resources.gpus"
+    assert "--gpus-per-slot 4" in refused.json["errors"][0]["detail"]
+
+
+def test_only_trainings_use_several_gpus(api: Api) -> None:
+    model = finished_job(api, "ada")
+    refused = api.submit("ada", kind="predict", spec={"model": model, "resources": {"gpus": 2}})
+    assert refused.status_code == 422
+    assert "one device" in refused.json["errors"][0]["detail"]
+
+
 def test_a_prediction_follows_the_training_whose_model_it_applies(api: Api) -> None:
     training = api.submit("ada").json["id"]
     body = {"kind": "predict", "dataset": "lesions", "spec": {"model": training}}
