@@ -133,7 +133,7 @@ def _dump(database: Database, snapshot: Path) -> tuple[dict[str, Any], str]:
             with _lines_to(path) as lines:
                 lines.write(json.dumps(names) + "\n")
                 query = select(table).order_by(*table.primary_key.columns)
-                for row in connection.execute(query).mappings():
+                for row in connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}).mappings():
                     if table.name == "uploads" and row["state"] == OPEN_UPLOADS:
                         continue
                     lines.write(json.dumps([row[name] for name in names], ensure_ascii=False) + "\n")
@@ -146,11 +146,9 @@ def _dump(database: Database, snapshot: Path) -> tuple[dict[str, Any], str]:
 @contextmanager
 def _at_one_moment(database: Database) -> Iterator[Connection]:
     """A connection that sees the database as it is now, whatever is written meanwhile; it holds up nobody."""
-    options: dict[str, Any] = {"yield_per": ROWS_AT_ONCE}
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     if database.is_sqlite:
-        options["bgpanet_read"] = True
-    else:
-        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        options = {"bgpanet_read": True}
     with database.engine.connect().execution_options(**options) as connection, connection.begin():
         if not database.is_sqlite:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))

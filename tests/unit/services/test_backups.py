@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from sqlalchemy import select, update
 
-from services import backups, jobs, outbox, restoring, tokens, views, webhooks
+from services import audit, backups, jobs, outbox, restoring, tokens, views, webhooks
 from services.artifacts import sha256_of
 from services.backups import back_up, named_by
 from services.claims import Batch, NewArtifact, StoredFile
@@ -106,6 +106,8 @@ def test_what_is_restored_is_what_was_there_to_the_last_bit(old: Context, new: C
             assert one.read() == other.read()
     with new.database.read() as session:
         assert session.scalars(select(Worker.name)).all() == []  # it does not run there
+    assert audit.verify(new.database, audit.verify(old.database).head).broken is None
+    assert audit.verify(new.database).head.number > 0
     whose = tokens.verify(new.database, "secret of ada's")
     assert whose is not None
     assert (whose.user, whose.role) == (ADA.user, ADA.role)
