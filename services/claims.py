@@ -95,7 +95,8 @@ class Claim:
     """What a worker needs to know of the job that it got.
 
     images_at_once: held to so many; None: as the spec says. checkpoints: by step, the newest first; a damaged one has
-    others behind it. seconds_left: of its time limit; None: it has none.
+    others behind it. seconds_left: of its time limit; None: it has none. traceparent: where its trace goes on; None:
+    nowhere.
     """
 
     lease: Lease
@@ -107,6 +108,7 @@ class Claim:
     checkpoints: dict[int, dict[str, StoredFile]]
     children: tuple[str, ...]
     seconds_left: float | None = None
+    traceparent: str | None = None
 
     @property
     def checkpoint(self) -> dict[str, StoredFile] | None:

@@ -161,7 +161,7 @@ def _only_one(home: Path) -> int:
 
 
 def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:
-    logs, environment = settings.home / "logs", settings.environment()
+    logs, environment = settings.home / "logs", settings.environment() | {"BGPANET_METRICS_PORT": ""}
     bgpanet = [sys.executable, "-m", "services.cli"]
     threads = max(1, (os.cpu_count() or 1) // max(1, options.workers))
     commands: dict[str, Sequence[str]] = {

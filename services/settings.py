@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 
@@ -36,6 +37,9 @@ class Settings:
     body_bytes: the largest body of a request, but of those that carry a part of an upload.
     session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
     s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
+    metrics_host, metrics_port: where a worker or scheduler tells Prometheus what only it knows; no port: nowhere.
+    log_format: `text`, or `json` for one object a line.
+    traces_url: where spans go, by OTLP over HTTP; None: traces are off.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -69,6 +73,10 @@ class Settings:
     body_bytes: int = 2 * 1024 * 1024
     session_key: str | None = None
     s3_public_url: str | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    traces_url: str | None = None
     url: str | None = None
     token: str | None = None
 
@@ -117,6 +125,10 @@ class Settings:
             body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
             session_key=_session_key(get("BGPANET_SESSION_KEY")),
             s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
+            metrics_host=get("BGPANET_METRICS_HOST") or "127.0.0.1",
+            metrics_port=_port("BGPANET_METRICS_PORT", get("BGPANET_METRICS_PORT")),
+            log_format=_log_format(get("BGPANET_LOG_FORMAT")),
+            traces_url=_url("BGPANET_TRACES_URL", get("BGPANET_TRACES_URL")),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -164,6 +176,10 @@ class Settings:
             "BGPANET_BODY_BYTES": str(self.body_bytes),
             "BGPANET_SESSION_KEY": self.session_key or "",
             "BGPANET_S3_PUBLIC_URL": self.s3_public_url or "",
+            "BGPANET_METRICS_HOST": self.metrics_host,
+            "BGPANET_METRICS_PORT": str(self.metrics_port or ""),
+            "BGPANET_LOG_FORMAT": self.log_format,
+            "BGPANET_TRACES_URL": self.traces_url or "",
         }
         return {name: value for name, value in values.items() if value}
 
@@ -242,3 +258,22 @@ def _bytes(name: str, text: str | None, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
     return int(text)
+
+
+def _port(name: str, text: str | None) -> int | None:
+    port = _count(name, text, None)
+    if port is not None and port > 65_535:
+        raise ValueError(f"{name}={text!r} must be a port, 65535 at most")
+    return port
+
+
+def _log_format(text: str | None) -> Literal["text", "json"]:
+    if text not in (None, "", "text", "json"):
+        raise ValueError(f"BGPANET_LOG_FORMAT={text!r} must be text or json")
+    return "json" if text == "json" else "text"
+
+
+def _url(name: str, text: str | None) -> str | None:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name}={text!r} must begin with http:// or https://")
+    return text or None

@@ -28,6 +28,7 @@ from services.context import Context
 from services.errors import Forbidden, NotFound
 from services.fleet import Weights
 from services.tables import Dataset
+from services.telemetry import tracing
 from services.tokens import Principal
 
 
@@ -64,7 +65,10 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
     new = _checked(context, principal, request)
     detail = {"kind": new.kind, "name": new.name, "dataset": new.dataset_id, "cloned_from": new.cloned_from}
     act = Act(principal, "job.submit", project=new.project, detail=detail)
-    job_id, created = jobs.submit(context.database, new, limits(context), projects.noted_in(context.database, act))
+    with tracing.span(f"submit {new.kind}", kind="producer"):
+        also = projects.noted_in(context.database, act)
+        job_id, created = jobs.submit(context.database, new, limits(context), also)
+        tracing.mark(**{"bgpanet.job": job_id})
     if created:
         first = new.children[0] if new.children else new
         queue.publish(context.celery, first.resource_class, messages=max(1, len(new.children)))

@@ -142,6 +142,7 @@ class Job(Base):
     created_at: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[int | None] = mapped_column(BigInteger)
+    traceparent: Mapped[str | None] = mapped_column(String(55))  # where its trace goes on: W3C Trace Context
 
     __table_args__ = (
         UniqueConstraint("created_by", "idempotency_key", name="uq_jobs_idempotency"),

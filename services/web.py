@@ -5,20 +5,18 @@ import secrets
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, redirect, request
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import api, dashboard, queue
+import bgpanet
+from services import api, dashboard, readiness, serving
 from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
-from services.errors import StorageError
 from services.last_use import LastUse
 from services.refusals import Refusals
 from services.settings import Settings
 from services.streams import Places
+from services.telemetry import requests, tracing
 from services.throttle import Throttle
 
 
@@ -45,6 +43,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(api.create_blueprint())
     app.register_blueprint(reference.routes)
     app.register_blueprint(dashboard.create_blueprint())
+    tracing.start(settings.traces_url, "api", bgpanet.__version__)
+    requests.observe(app, serving.STARTED)
     _health(app)
     handle_errors(app)
     app.after_request(_harden)
@@ -62,20 +62,11 @@ def _health(app: Flask) -> None:
     def healthz() -> Response:
         return jsonify({"status": "ok"})
 
+    parts = readiness.of(app.extensions["bgpanet"])
+
     @app.get("/readyz")
     def readyz() -> tuple[Response, int]:
-        context: Context = app.extensions["bgpanet"]
-        checks: dict[str, str] = {}
-        for name, check in (
-            ("database", context.database.ping),
-            ("redis", lambda: queue.unanswered(context.celery)),
-            ("artifacts", lambda: context.store.exists("ready")),
-        ):
-            try:
-                check()
-                checks[name] = "ok"
-            except (SQLAlchemyError, OperationalError, RedisError, StorageError, OSError) as error:
-                checks[name] = type(error).__name__
+        checks = parts.checks()
         ready = all(state == "ok" for state in checks.values())
         return jsonify({"status": "ok" if ready else "unavailable", "checks": checks}), 200 if ready else 503
 

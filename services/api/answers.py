@@ -49,6 +49,9 @@ class Problem(Answer):
     type: Literal["about:blank"]
     title: str = Field(examples=["The request is wrong"])
     status: int = Field(examples=[422])
+    request_id: str = Field(
+        examples=["0193a1f2b7c04e5d"], description="names this request in the server's log; also in `X-Request-ID`"
+    )
     detail: str | None = Field(None, examples=["1 problem(s)"])
     errors: list[WrongField] | None = Field(None, description="every wrong field")
 

@@ -282,7 +282,8 @@ def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[s
     problems |= {413} if operation.body is not None else set()
     for status in problems:
         title, meaning = HTTPStatus(status).phrase, operation.problems.get(status) or _meaning(status)
-        example = {"type": "about:blank", "title": title, "status": status, "detail": meaning}
+        told = {"request_id": "0193a1f2b7c04e5d", "detail": meaning}
+        example: Json = {"type": "about:blank", "title": title, "status": status, **told}
         if status == 422:
             example["errors"] = [example_of(schemas["WrongField"], schemas)]
         content = {"application/problem+json": {"schema": _reference(answers.Problem), "example": example}}

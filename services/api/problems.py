@@ -9,13 +9,14 @@ from werkzeug.exceptions import HTTPException
 
 from bgpanet.errors import InvalidInput, Problem
 from services.errors import Busy, Conflict, Damaged, Forbidden, NotFound, ServiceError, StorageError
+from services.telemetry.requests import request_id
 
 log = logging.getLogger(__name__)
 
 
 def problem(status: int, title: str, detail: str = "", problems: Iterable[Problem] = ()) -> Response:
     """A problem document. `errors` lists every wrong field."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "request_id": request_id()}
     if detail:
         body["detail"] = detail
     if errors := [{"field": item.where, "detail": item.what} for item in problems]:

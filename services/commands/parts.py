@@ -1,11 +1,11 @@
 """Verbs that start a part of the product, or all of it."""
 
-import logging
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,11 +54,13 @@ def api(
     settings = Settings.load()
     refuse_if_unsafe(settings, host)
     threads += settings.streams
+    counts = tempfile.mkdtemp(prefix="bgpanet-metrics-", dir=_shared_memory())
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
     timeouts = ["--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", _shared_memory()]
-    os.execv(sys.executable, [*gunicorn, *options, *timeouts])  # noqa: S606 - our own command
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": counts}  # services.serving removes it
+    os.execve(sys.executable, [*gunicorn, *options, *timeouts], environment)  # noqa: S606 - our own command
 
 
 def _shared_memory() -> str:
@@ -85,8 +87,7 @@ def worker(
     from services.production import refuse_if_unsafe
     from services.worker import WorkerOptions, run_worker
 
-    _log()
-    settings = Settings.load()
+    settings = _begin("worker")
     refuse_if_unsafe(settings)
     run_worker(Context(settings), WorkerOptions(name, slots, gpus_per_slot, threads, tuple(label or ()), free_gpus))
 
@@ -104,8 +105,7 @@ def scheduler() -> None:
     from services.production import refuse_if_unsafe
     from services.scheduler import run_scheduler
 
-    _log()
-    settings = Settings.load()
+    settings = _begin("scheduler")
     refuse_if_unsafe(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,5 +150,15 @@ def demo(
     raise typer.Exit(run_demo(home, data))
 
 
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _begin(part: Literal["worker", "scheduler"]) -> Settings:
+    """What a process that serves no requests lets operators see of itself: logs, metrics, traces."""
+    import bgpanet
+    from services.telemetry import logs, metrics, tracing
+
+    settings = Settings.load()
+    logs.configure(settings.log_format)
+    metrics.begin(part)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_host, settings.metrics_port)
+    tracing.start(settings.traces_url, part, bgpanet.__version__)
+    return settings

@@ -26,6 +26,7 @@ from services.tables import (
     Transition,
     personal,
 )
+from services.telemetry import tracing
 
 
 def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS, also: Also = nothing) -> tuple[str, bool]:
@@ -178,6 +179,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             created_by=new.created_by,
             idempotency_key=new.idempotency_key,
             created_at=now_ms(),
+            traceparent=tracing.current(),
         )
     )
     for label in sorted(set(new.labels)):
