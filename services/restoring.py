@@ -158,12 +158,31 @@ def _load(context: Context, snapshot: Path, manifest: dict[str, Any]) -> int:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
         schema = MetaData()
         schema.reflect(connection)
+        _refuse_other_columns(schema, snapshot, manifest)
         for table in schema.sorted_tables:
             if table.name in manifest["tables"]:
-                rows = _rows(snapshot / "tables" / f"{table.name}.jsonl.gz")
-                dropped += _fill(connection, table, rows, missing)
+                dropped += _fill(connection, table, _rows(_file(snapshot, table.name)), missing)
                 _number_on(connection, table)
     return dropped
+
+
+def _refuse_other_columns(schema: MetaData, snapshot: Path, manifest: dict[str, Any]) -> None:
+    """Raises Conflict where tables of the same revision have other columns: then it was not its migrations' alone."""
+    wrong = []
+    for name in manifest["tables"]:
+        backed_up = set(next(lines_of(_file(snapshot, name))))
+        there = {column.name for column in schema.tables[name].columns} if name in schema.tables else set()
+        if backed_up != there:
+            wrong.append(f"{name}: {', '.join(sorted(backed_up ^ there))}")
+    if wrong:
+        listed = "\n".join(wrong)
+        raise Conflict(
+            f"tables of revision {manifest['revision']} have other columns here than in the backup:\n{listed}"
+        )
+
+
+def _file(snapshot: Path, table: str) -> Path:
+    return snapshot / "tables" / f"{table}.jsonl.gz"
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

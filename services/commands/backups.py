@@ -1,5 +1,7 @@
 """`bgpanet backup` and `restore`: everything that an installation knows, elsewhere and back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,17 @@ from services.commands.common import FAILED, Json, print_json, stop, verb
 from services.settings import Settings
 
 app = typer.Typer()
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        stop(f"the database: {str(error).splitlines()[0]}", FAILED)
+
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="of the backup; holds any number of snapshots")]
 
@@ -25,7 +38,8 @@ def backup(folder: Folder, as_json: Json = False) -> None:
     from services.backups import back_up
     from services.context import Context
 
-    made = back_up(Context(Settings.load()), folder)
+    with _database_errors():
+        made = back_up(Context(Settings.load()), folder)
     if as_json:
         print_json({**asdict(made), "folder": str(made.folder)})
     else:
@@ -49,7 +63,8 @@ def restore(
     from services.context import Context
     from services.restoring import restore as run
 
-    done = run(Context(Settings.load()), folder, snapshot)
+    with _database_errors():
+        done = run(Context(Settings.load()), folder, snapshot)
     if as_json:
         print_json(asdict(done))
         return

@@ -296,6 +296,17 @@ def test_a_backup_of_a_version_that_is_not_known_is_refused(old: Context, new: C
         restore(new, tmp_path / "backup")
 
 
+def test_tables_that_somebody_changed_by_hand_are_told_and_nothing_is_restored(
+    old: Context, new: Context, tmp_path: Path
+) -> None:
+    with old.database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN mine TEXT")
+    back_up(old, tmp_path / "backup")
+    with pytest.raises(Conflict, match="jobs: mine"):
+        restore(new, tmp_path / "backup")
+    assert not any(rows(new.database).values())
+
+
 def test_a_backup_of_an_earlier_version_is_brought_to_the_present_one(
     old: Context, new: Context, tmp_path: Path
 ) -> None:
