@@ -4,6 +4,7 @@ import typer
 
 from services.commands import (
     audit,
+    backups,
     datasets,
     deploy,
     doctor,
@@ -19,7 +20,7 @@ from services.commands import (
 )
 from services.commands.common import STATUSES
 
-VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor)
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor, backups)
 GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
 
 app = typer.Typer(

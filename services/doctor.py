@@ -24,7 +24,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select
 
 from bgpanet.catalogue import IMAGENET_FILES
-from services import jobs, migration, production, queue, views
+from services import jobs, migration, production, queue, tokens, views
 from services.artifacts import sha256_of
 from services.context import Context
 from services.database import now_ms
@@ -257,7 +257,7 @@ def _weights(context: Context) -> Iterator[Finding]:
 
 
 def _tokens(context: Context) -> Iterator[Finding]:
-    if production.has_admin(context.database):
+    if tokens.has_admin(context.database):
         yield Finding("tokens", "ok", "there is an admin's")
     else:
         yield Finding("tokens", "wrong", "there is no admin's", TO_DO["tokens"])
