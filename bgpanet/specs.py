@@ -261,6 +261,11 @@ class ResourcesSpec(Spec):
             raise ValueError("gpus is for GPUs; device is cpu")
         return self
 
+    @property
+    def resource_class(self) -> str:
+        """Which workers of a service can have the run: `any`, `cpu`, `gpu`, or `gpu-4` for four GPUs of one host."""
+        return self.device if self.gpus == 1 else f"gpu-{self.gpus}"
+
 
 class RunSpec(Spec):
     """What every run has."""
@@ -416,15 +421,16 @@ class PredictSpec(InferenceSpec):
         None,
         ge=1,
         description="a service runs larger data sets in shards of so many images, rounded up to whole batches; "
-        "null: 2,000 for a CPU, else 20,000",
+        "null: 2,000 for a CPU, and where no worker has anything else, else 20,000",
     )
 
-    def shards(self, images: int) -> list["PredictSpec"]:
+    def shards(self, images: int, on_cpus: bool = False) -> list["PredictSpec"]:
         """The runs into which a service cuts this one over so many images: none where one run does it.
 
-        Cuts fall between batches, so that every image is computed with the same others as in one run.
+        on_cpus: whoever takes it, there is no other device. Cuts fall between batches, so that every image is computed
+        with the same others as in one run.
         """
-        wanted = self.shard_images or SHARD_IMAGES[self.resources.device]
+        wanted = self.shard_images or SHARD_IMAGES["cpu" if on_cpus else self.resources.device]
         size = -(-wanted // self.batch_size) * self.batch_size
         if self.shard is not None or images <= size:
             return []

@@ -46,6 +46,7 @@ class NewJob:
     on_failure: str = "finish_rest"
     max_attempts: int = MAX_ATTEMPTS
     cloned_from: str | None = None
+    project: str | None = None  # None: the owner's own
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class Claim:
     """What a worker needs to know of the job that it got.
 
     images_at_once: held to so many; None: as the spec says. checkpoints: by step, the newest first; a damaged one has
-    others behind it. seconds_left: of its time limit; None: it has none.
+    others behind it. seconds_left: of its time limit; None: it has none. traceparent: where its trace goes on; None:
+    nowhere.
     """
 
     lease: Lease
@@ -106,6 +108,7 @@ class Claim:
     checkpoints: dict[int, dict[str, StoredFile]]
     children: tuple[str, ...]
     seconds_left: float | None = None
+    traceparent: str | None = None
 
     @property
     def checkpoint(self) -> dict[str, StoredFile] | None:

@@ -2,11 +2,25 @@
 
 import typer
 
-from services.commands import datasets, fleet, follow, jobs, parts, results, submit, tokens
+from services.commands import (
+    audit,
+    datasets,
+    deploy,
+    doctor,
+    fleet,
+    follow,
+    jobs,
+    parts,
+    projects,
+    results,
+    submit,
+    tokens,
+    webhooks,
+)
 from services.commands.common import STATUSES
 
-VERBS = (parts, submit, jobs, follow, results, fleet)
-GROUPS = {"dataset": datasets, "token": tokens}
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor)
+GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
 
 app = typer.Typer(
     no_args_is_help=True,

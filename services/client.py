@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from services import transfers
 from services.card import job_card
+from services.client_errors import ApiError, Invalid, JobFailed, Unreachable
 from services.connection import KEY, Connection, Limits, path_part
 from services.following import ENDED, Following, JobEvent
-from services.refusals import ApiError, Invalid, JobFailed, Unreachable
 from services.settings import Settings
 
 __all__ = ["ENDED", "ApiError", "Client", "JobEvent", "JobFailed", "JobHandle"]
@@ -205,6 +205,7 @@ class Client:
         *,
         dataset: str,
         spec: Mapping[str, Any] | None = None,
+        project: str | None = None,
         name: str | None = None,
         priority: int = 0,
         after: Sequence[str] = (),
@@ -214,11 +215,12 @@ class Client:
     ) -> JobHandle:
         """Queues a job. It is queued once, even where the answer is lost and the request repeated.
 
-        after: ids of jobs that have to succeed first; time_limit: seconds of work; on_failure: `finish_rest` or
-        `fail_fast`, what becomes of the other folds when one fails.
+        project: that it belongs to; None: one's own; after: ids of jobs that have to succeed first; time_limit: seconds
+        of work; on_failure: `finish_rest` or `fail_fast`, what becomes of the other folds when one fails.
         """
         body: dict[str, Any] = {"kind": kind, "dataset": dataset, "spec": dict(spec or {}), "priority": priority}
         options = {"name": name, "time_limit": time_limit, "on_failure": on_failure, "after": list(after) or None}
+        options["project"] = project
         body |= {field: value for field, value in options.items() if value is not None}
         key = idempotency_key or str(uuid.uuid4())
         return JobHandle(self, self.post("jobs", body, {KEY: key}))
@@ -246,6 +248,7 @@ class Client:
         format: str,
         path: Path | str,
         *,
+        project: str | None = None,
         licence: str | None = None,
         citation: str | None = None,
         lock: float | None = None,
@@ -257,6 +260,7 @@ class Client:
 
         path: a folder that workers see, `s3://bucket/prefix`, or a zip or tar on this machine, which is uploaded first
         (`on_sent` sees bytes sent and in all). lock: the share of it that no training ever sees, for a last test.
+        project: that it belongs to; None: one's own.
         Returns the data set: the version that is there already where the content is the same.
 
         Raises:
@@ -264,6 +268,8 @@ class Client:
             JobFailed: it could not be registered for another reason.
         """
         body: dict[str, Any] = {"name": name, "format": format, "source": self._source(path, on_sent)}
+        if project is not None:
+            body["project"] = project
         if lock is not None:
             body["locked"] = {"share": lock}
         body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
@@ -346,6 +352,10 @@ class Client:
         twice comes to the same as once. Raises ApiError.
         """
         return self.connection.json("POST", path, json=body, headers=headers, repeatable=repeatable)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PUT a JSON body, which sets values, so that twice is once. Raises ApiError."""
+        return self.connection.json("PUT", path, json=body, repeatable=True)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """PATCH with a JSON body, which sets values, so that twice is once. Raises ApiError."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from services.refusals import Missing, Unreachable, refusal, seconds_to_wait
+from services.client_errors import Missing, Unreachable, refusal, seconds_to_wait
 
 if TYPE_CHECKING:
     import httpx

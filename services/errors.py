@@ -2,9 +2,12 @@
 
 ServiceError
 ├── NotFound            what was named does not exist, or is not yours
+├── Forbidden           who asks sees it, but may not do this
 ├── Conflict            what was asked for contradicts what is there
 ├── Busy                as much waits as may; later there is room again
 ├── Damaged             what arrived is not what was announced; nothing of it is kept
+├── ForbiddenAddress    what would be called is not on the public internet, and not allowed by name
+├── Insecure            the installation is not safe to start
 ├── StaleAttempt        a worker wrote under a lease that it had lost; nothing was written
 └── StorageError        the artifact store failed
     └── ArtifactMissing     the store has no such key
@@ -19,6 +22,10 @@ class NotFound(ServiceError):
     """What was named does not exist, or is not yours."""
 
 
+class Forbidden(ServiceError):
+    """Who asks sees it, but may not do this."""
+
+
 class Conflict(ServiceError):
     """What was asked for contradicts what is there."""
 
@@ -29,6 +36,14 @@ class Busy(ServiceError):
 
 class Damaged(ServiceError):
     """What arrived is not what was announced; nothing of it is kept."""
+
+
+class ForbiddenAddress(ServiceError):
+    """What would be called is not on the public internet, and not allowed by name."""
+
+
+class Insecure(ServiceError):
+    """The installation is not safe to start."""
 
 
 class StaleAttempt(ServiceError):

@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.client_errors import Broken, Invalid, TooBusy, Unreachable
 from services.connection import Connection, path_part
-from services.refusals import Broken, Invalid, TooBusy, Unreachable
 
 ENDED = ("succeeded", "failed", "cancelled")
 TOPICS = ("state", "metrics", "log", "progress", "child")

@@ -21,12 +21,14 @@ from bgpanet.specs import (
     TrainSpec,
     parse_spec,
 )
-from services import fleet, jobs, queue, views
+from services import fleet, jobs, projects, queue, views
+from services.audit import Act
 from services.claims import Limits, NewJob
 from services.context import Context
-from services.errors import NotFound
+from services.errors import Forbidden, NotFound
 from services.fleet import Weights
 from services.tables import Dataset
+from services.telemetry import tracing
 from services.tokens import Principal
 
 
@@ -37,6 +39,7 @@ class Request:
     kind: str
     dataset: str
     spec: Mapping[str, Any]
+    project: str | None = None
     name: str | None = None
     priority: int = 0
     after: Sequence[str] = ()
@@ -60,9 +63,15 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
         Busy: as many jobs wait as may.
     """
     new = _checked(context, principal, request)
-    job_id, created = jobs.submit(context.database, new, limits(context))
+    detail = {"kind": new.kind, "name": new.name, "dataset": new.dataset_id, "cloned_from": new.cloned_from}
+    act = Act(principal, "job.submit", project=new.project, detail=detail)
+    with tracing.span(f"submit {new.kind}", kind="producer"):
+        also = projects.noted_in(context.database, act)
+        job_id, created = jobs.submit(context.database, new, limits(context), also)
+        tracing.mark(**{"bgpanet.job": job_id})
     if created:
-        queue.publish(context.celery, new.resource_class, messages=max(1, len(new.children)))
+        first = new.children[0] if new.children else new
+        queue.publish(context.celery, first.resource_class, messages=max(1, len(new.children)))
     return views.get_job(context.database, principal, job_id), created
 
 
@@ -73,7 +82,7 @@ def check(context: Context, principal: Principal, request: Request) -> dict[str,
         InvalidInput: with every problem of the request.
     """
     new = _checked(context, principal, request)
-    dataset = views.find_dataset(context.database, new.dataset_id)
+    dataset = views.find_dataset(context.database, principal, new.dataset_id)
     return {
         "validate_only": True,
         "kind": new.kind,
@@ -81,6 +90,7 @@ def check(context: Context, principal: Principal, request: Request) -> dict[str,
         "dataset": dataset.name,
         "dataset_id": dataset.id,
         "dataset_version": dataset.version,
+        "project": new.project,
         "spec": new.spec,
         "priority": new.priority,
         "after": list(new.after),
@@ -99,9 +109,14 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     except InvalidInput as error:
         problems.extend(error.problems)
     try:
-        dataset = views.find_dataset(context.database, request.dataset)
+        dataset = views.find_dataset(context.database, principal, request.dataset)
     except NotFound as error:
         problems.append(Problem("dataset", str(error)))
+    project = ""
+    try:
+        project = projects.chosen(context.database, principal, request.project)
+    except (NotFound, Forbidden) as error:
+        problems.append(Problem("project", str(error)))
     if dataset is not None and dataset.state not in ("ready", "registering"):
         why = dataset.error or "name another"
         problems.append(Problem("dataset", f"{request.dataset!r} was {dataset.state}: {why}"))
@@ -109,9 +124,8 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     if spec is not None:
         if spec.data is not None:
             problems.append(Problem("spec.data", "is for the command line; here the data set is named in `dataset`"))
-        if spec.resources.gpus > 1:
-            what = "must be 1: a worker gives a job one GPU; `python -m bgpanet` on a machine takes several"
-            problems.append(Problem("spec.resources.gpus", what))
+        if spec.resources.gpus > 1 and not isinstance(spec, LearningSpec):
+            problems.append(Problem("spec.resources.gpus", f"must be 1: {request.kind} applies a model on one device"))
         problems.extend(_resource_problems(context, spec.resources))
         if isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset, request.after))
@@ -121,7 +135,8 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return _new_job(request, spec, dataset, principal, context.settings.max_attempts)
+    runs, request = _runs(context, spec, dataset), replace(request, project=project)
+    return _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)
 
 
 def _after_problems(context: Context, principal: Principal, after: Sequence[str]) -> list[Problem]:
@@ -144,7 +159,12 @@ def name_of(kind: str, model: Any, dataset: str) -> str:
     return f"{kind.replace('_', ' ')} {model[:8] if isinstance(model, str) else model['name']} on {dataset}"
 
 
-def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, max_attempts: int) -> NewJob:
+Run = tuple[str, TrainSpec | PredictSpec]  # its name, and what it does
+
+
+def _new_job(
+    request: Request, spec: JobSpec, dataset: Dataset, principal: Principal, runs: Sequence[Run], max_attempts: int
+) -> NewJob:
     values = spec.model_dump(mode="json")
     new = NewJob(
         kind=request.kind,
@@ -152,8 +172,9 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
         spec=values,
         dataset_id=dataset.id,
         created_by=principal.user,
+        project=request.project,
         priority=request.priority,
-        resource_class=spec.resources.device,
+        resource_class=spec.resources.resource_class,
         labels=spec.resources.labels,
         memory_gb=spec.resources.memory_gb,
         after=tuple(request.after),
@@ -165,14 +186,19 @@ def _new_job(request: Request, spec: JobSpec, dataset: Dataset, principal: Princ
     )
     if isinstance(spec, TrainSpec):
         new = replace(new, weights=_weights(spec))
-    return replace(new, children=[_child(new, name, run) for name, run in _runs(spec, dataset)])
+    if not runs:
+        return new
+    # What pools their results computes next to nothing.
+    return replace(new, resource_class=spec.resources.device, children=[_child(new, name, run) for name, run in runs])
 
 
-def _runs(spec: JobSpec, dataset: Dataset) -> list[tuple[str, TrainSpec | PredictSpec]]:
+def _runs(context: Context, spec: JobSpec, dataset: Dataset) -> list[Run]:
     """The runs that a job consists of, by name; none where it is one run itself. A data set that is still being
     registered is not cut into shards: how many images it has is not known yet."""
     if isinstance(spec, PredictSpec) and dataset.state == "ready":
-        return [(f"shard {number}", shard) for number, shard in enumerate(spec.shards(dataset.images))]
+        live = fleet.live(context.database, spec.resources.device)
+        on_cpus = bool(live) and not any("gpu" in row.resource_classes for row in live)
+        return [(f"shard {number}", shard) for number, shard in enumerate(spec.shards(dataset.images, on_cpus))]
     if isinstance(spec, CrossValidateSpec):
         return [(f"fold {fold}", spec.fold(fold)) for fold in range(spec.split.folds)]
     if isinstance(spec, StudySpec):
@@ -224,7 +250,7 @@ def _weights_problems(context: Context, specs: Sequence[LearningSpec]) -> list[P
     if any(spec.model.weights not in (None, "imagenet") for spec in specs):
         return [Problem(where, 'must be null or "imagenet"; files are for the command line')]
     needed = sorted({file for spec in specs if (file := _weights(spec))})
-    workers = fleet.live(context.database, specs[0].resources.device) if needed else []
+    workers = fleet.live(context.database, specs[0].resources.resource_class) if needed else []
     known = {f"{row.name} on {row.host}": Weights(**row.weights) for row in workers}
     folders = " or ".join(sorted({weights.folder for weights in known.values()}))
     asked = f"no worker that could take the job has it or reaches {WEIGHTS_URL} (asked: {', '.join(known)})"
@@ -236,10 +262,13 @@ def _weights_problems(context: Context, specs: Sequence[LearningSpec]) -> list[P
 
 
 def _resource_problems(context: Context, wanted: ResourcesSpec) -> list[Problem]:
-    """Labels and memory that no worker has. Where no worker is there to be asked, the job may wait for one."""
-    if not wanted.labels and wanted.memory_gb is None:
+    """GPUs, labels and memory that no worker has. Where no worker is there to be asked, the job may wait for one."""
+    if not wanted.labels and wanted.memory_gb is None and wanted.gpus == 1:
         return []
-    rows = fleet.live(context.database, wanted.device)
+    rows = fleet.live(context.database, wanted.resource_class)
+    if not rows and wanted.gpus > 1 and fleet.live(context.database, "any"):
+        what = f"no worker that is there has a slot of {wanted.gpus} GPUs; start one with --gpus-per-slot {wanted.gpus}"
+        return [Problem("spec.resources.gpus", what)]
     offers = [fleet.offer(row) for row in rows]
     least = wanted.memory_gb or 0.0
     if not rows or any(offer.labels.issuperset(wanted.labels) and offer.memory_gb >= least for offer in offers):

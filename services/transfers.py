@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from services.client_errors import ArrivedDamaged, Invalid, Missing, TooBusy, Unreachable
 from services.connection import FIRST_DELAY, LONGEST_DELAY, TRIES, Connection, path_part
-from services.refusals import ArrivedDamaged, Invalid, Missing, TooBusy, Unreachable
 
 Seen = Callable[[int, int], None]
 """Is told of a transfer: bytes that are there, and in all."""

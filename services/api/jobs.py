@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Response, jsonify, url_for
 
 from services import steering, submission, views
 from services.api import answers
 from services.api.access import context, reader, writer
-from services.api.documentation import FILE, STREAM, documented
+from services.api.documentation import FILE, STREAM, Section, documented
 from services.api.events import job_stream, wants_stream
 from services.api.parsing import (
     CloneBody,
@@ -21,10 +21,16 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
-from services.downloads import artifact_response
+from services.downloads import download
 from services.views import JobFilter
 
-routes = Blueprint("jobs", __name__, url_prefix="/jobs")
+routes = Section(
+    "jobs",
+    __name__,
+    url_prefix="/jobs",
+    tags={"jobs": "Trainings, cross-validations, studies, predictions, evaluations: from submission to files"},
+    paths={"job_id": ("id of a job", answers.ID), "name": ("its name", "report.html")},
+)
 
 
 def _items(items: list[dict[str, Any]], next_cursor: str | None = None) -> Response:
@@ -60,7 +66,7 @@ def _made(job: dict[str, Any], created: bool) -> tuple[Response, int, dict[str, 
 def get_jobs() -> Response:
     """List jobs, newest first, without those that have a parent."""
     query = parse_query(JobsQuery)
-    wanted = JobFilter(state=query.state, kind=query.kind, dataset=query.dataset, q=query.q)
+    wanted = JobFilter(query.state, query.kind, query.dataset, query.q, project=query.project)
     page = views.list_jobs(context().database, reader(), wanted, query.cursor, query.limit)
     return _items(page.items, page.next_cursor)
 
@@ -206,4 +212,4 @@ def get_artifact(job_id: str, name: str) -> Response:
 
     The file, or a redirect to where it is stored. Its `ETag` is its SHA-256.
     """
-    return artifact_response(context().store, views.get_artifact(context().database, reader(), job_id, name))
+    return download(context(), reader(), job_id, name)

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from werkzeug.routing import Rule
 
 from services.api import answers
-from services.api.documentation import Media, Operation, operation_of
+from services.api.documentation import Media, Operation, Section, operation_of
 from services.api.job_bodies import JOB_BODIES
 from services.api.parsing import IDEMPOTENCY_KEY, MOST_WAIT, JobBody
 
@@ -22,23 +22,6 @@ PREFIX = "/api/v1/"
 REFERENCE = "#/components/schemas/{model}"
 Json = dict[str, Any]
 
-TAGS = {
-    "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to files",
-    "datasets": "Data sets: checked, packed, and unchanged from then on",
-    "uploads": "Files that are sent in parts, to register data sets from",
-    "models": "Networks that can be trained",
-    "workers": "Worker slots that were heard of lately",
-    "tokens": "Bearer tokens; for admins",
-    "me": "Whose token it is",
-}
-PATHS: dict[str, tuple[str, str]] = {  # description and example of what stands in paths
-    "job_id": ("id of a job", answers.ID),
-    "dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000"),
-    "upload_id": ("id of an upload", answers.ID),
-    "token_id": ("id of a token", answers.ID),
-    "number": ("number of a part, from 1", "1"),
-    "name": ("its name", "report.html"),
-}
 HEADERS: dict[str, Json] = {  # of requests
     "Idempotency-Key": {
         "description": "Makes it safe to repeat: the same key gives what it gave before",
@@ -69,23 +52,24 @@ HEADERS: dict[str, Json] = {  # of requests
 MEANINGS = {
     200: "Done",
     201: "Made; it is at `Location`",
+    202: "Accepted; it is done in a moment",
     204: "Done",
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
     304: "It is what you have",
-    401: "There is no token, or it is not known, or was revoked",
-    403: "The token's role may not do this",
+    401: "There is no token, or it is not known, was revoked or has expired",
+    403: "The token's role, its scopes or one's role in the project may not do this",
     404: "There is no such thing, or it is not yours",
     409: "It contradicts what is there",
     413: "The body is too large",
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
-    429: "As much waits as may; try again later",
+    429: "As much waits as may, or the token asks too often; try again later",
     503: "The artifact store does not answer; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
 ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
-ALWAYS = frozenset({401, 422})
+ALWAYS = frozenset({401, 422, 429})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:
@@ -96,14 +80,22 @@ def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]
                 yield rule, method.lower(), operation_of(app.view_functions[rule.endpoint])
 
 
+def sections_of(app: Flask) -> list[Section]:
+    """The sections that the application serves."""
+    return [blueprint for blueprint in app.blueprints.values() if isinstance(blueprint, Section)]
+
+
 def document(app: Flask) -> Json:
     """The whole document, as plain data. Routes that declare nothing are left out."""
     schemas = _schemas(app)
+    tags = {name: what for section in sections_of(app) for name, what in section.tags.items()}
     paths: dict[str, Json] = {}
     for rule, method, operation in documented_routes(app):
         if operation is not None:
             view = app.view_functions[rule.endpoint]
-            paths.setdefault(_path(rule), {})[method] = _operation(rule, method, operation, view, schemas)
+            section = app.blueprints[rule.endpoint.rpartition(".")[0]]
+            assert isinstance(section, Section)  # noqa: S101 - nothing else is served under the prefix
+            paths.setdefault(_path(rule), {})[method] = _operation(rule, method, operation, view, section, schemas)
     _link(paths)
     return {
         "openapi": "3.1.0",
@@ -117,7 +109,7 @@ def document(app: Flask) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
-        "tags": [{"name": name, "description": what} for name, what in TAGS.items()],
+        "tags": [{"name": name, "description": what} for name, what in tags.items()],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -183,13 +175,19 @@ class _Named(GenerateJsonSchema):
         return False
 
 
-def _operation(rule: Rule, method: str, operation: Operation, view: Any, schemas: Mapping[str, Json]) -> Json:
+def _operation(
+    rule: Rule, method: str, operation: Operation, view: Any, section: Section, schemas: Mapping[str, Json]
+) -> Json:
     summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
     made: Json = {
         "operationId": view.__name__,
         "tags": [rule.rule.removeprefix(PREFIX).partition("/")[0]],
         "summary": summary.replace("\n", " ").removesuffix("."),
-        "parameters": [*_path_parameters(rule), *_query_parameters(operation), *_headers(operation)],
+        "parameters": [
+            *_path_parameters(rule, section),
+            *_query_parameters(operation),
+            *_headers(operation, section),
+        ],
         "responses": _responses(rule, method, operation, schemas),
     }
     if description:
@@ -203,16 +201,16 @@ def _path(rule: Rule) -> str:
     return re.sub(r"<(?:[^<>:]+:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
-def _path_parameters(rule: Rule) -> list[Json]:
+def _path_parameters(rule: Rule, section: Section) -> list[Json]:
     numbers = set(re.findall(r"<int:([^<>]+)>", rule.rule))
     return [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "description": PATHS[name][0],
+            "description": section.paths[name][0],
             "schema": {"type": "integer", "minimum": 1} if name in numbers else {"type": "string"},
-            "example": int(PATHS[name][1]) if name in numbers else PATHS[name][1],
+            "example": int(section.paths[name][1]) if name in numbers else section.paths[name][1],
         }
         for name in re.findall(r"<(?:[^<>:]+:)?([^<>]+)>", rule.rule)
     ]
@@ -242,8 +240,9 @@ def _plain(field: Mapping[str, Any]) -> Json:
     return {**kept, **(given[0] if given else {}), **default}
 
 
-def _headers(operation: Operation) -> list[Json]:
-    return [{"name": name, "in": "header", **HEADERS[name]} for name in operation.headers]
+def _headers(operation: Operation, section: Section) -> list[Json]:
+    known = {**HEADERS, **section.headers}
+    return [{"name": name, "in": "header", **known[name]} for name in operation.headers]
 
 
 def _body(body: type[BaseModel] | Media, schemas: Mapping[str, Json]) -> Json:
@@ -266,7 +265,7 @@ def _body(body: type[BaseModel] | Media, schemas: Mapping[str, Json]) -> Json:
 def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[str, Json]) -> Json:
     found: dict[int, Json] = {}
     for status, answer in operation.answers.items():
-        found[status] = {"description": answer.what if isinstance(answer, Media) else MEANINGS[status]}
+        found[status] = {"description": answer.what if isinstance(answer, Media) else _meaning(status)}
         content: Json = {}
         if models := _models(answer):
             references = [_reference(model) for model in models]
@@ -277,23 +276,28 @@ def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[s
                 content |= _media(media)
         if content:
             found[status]["content"] = content
-    problems = ALWAYS | operation.problems
+    problems = ALWAYS | operation.problems.keys()
     problems |= {403} if method != "get" else set()
     problems |= {404} if rule.arguments else set()
     problems |= {413} if operation.body is not None else set()
     for status in problems:
-        title = HTTPStatus(status).phrase
-        example = {"type": "about:blank", "title": title, "status": status, "detail": MEANINGS[status]}
+        title, meaning = HTTPStatus(status).phrase, operation.problems.get(status) or _meaning(status)
+        told = {"request_id": "0193a1f2b7c04e5d", "detail": meaning}
+        example: Json = {"type": "about:blank", "title": title, "status": status, **told}
         if status == 422:
             example["errors"] = [example_of(schemas["WrongField"], schemas)]
         content = {"application/problem+json": {"schema": _reference(answers.Problem), "example": example}}
-        found[status] = {"description": MEANINGS[status], "content": content}
+        found[status] = {"description": meaning, "content": content}
     for status, response in found.items():
         if names := ANSWERED.get(status):
             response["headers"] = {name: {"schema": {"type": "string"}} for name in names}
     if 304 in found:
         found[200]["headers"] = {"ETag": {"schema": {"type": "string"}}}
     return {str(status): found[status] for status in sorted(found)}
+
+
+def _meaning(status: int) -> str:
+    return MEANINGS.get(status) or HTTPStatus(status).phrase
 
 
 def _models(answer: object) -> tuple[type[BaseModel], ...]:

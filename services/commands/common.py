@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bgpanet.errors import BGPANetError
+from services.client_errors import ApiError, ArrivedDamaged, JobFailed, Missing, NotAllowed, TokenRefused, TooBusy
 from services.commands.completion import job_ids
 from services.errors import NotFound, ServiceError
-from services.refusals import ApiError, ArrivedDamaged, JobFailed, Missing, NotAllowed, TokenRefused, TooBusy
 
 # Where nobody sees a terminal's width, lines are for programs and files.
 console = Console(width=None if sys.stdout.isatty() else 1000)  # in a pipe a row stays a line

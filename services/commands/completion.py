@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.refusals import ApiError
+from services.client_errors import ApiError
 
 if TYPE_CHECKING:
     from services.client import Client

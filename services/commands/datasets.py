@@ -46,6 +46,9 @@ def dataset_add(
     path: Annotated[
         str, typer.Option(help="a folder that workers see, s3://bucket/prefix, or a zip or tar, which is uploaded")
     ],
+    project: Annotated[
+        str | None, typer.Option(help="that it belongs to; default: your own; shared (admins): everyone's")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     citation: Annotated[str | None, typer.Option(help="where the files do not tell it")] = None,
     lock: Annotated[
@@ -68,6 +71,7 @@ def dataset_add(
             name,
             format,
             path,
+            project=project,
             licence=licence,
             citation=citation,
             lock=lock,

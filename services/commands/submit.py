@@ -23,6 +23,7 @@ def submit(
     dataset: Annotated[
         str, typer.Option(help="name (its newest version), name@version or id", autocompletion=dataset_names)
     ],
+    project: Annotated[str | None, typer.Option(help="that it belongs to; default: your own")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="a network's name; to apply a model, its training's id", autocompletion=networks),
@@ -58,6 +59,7 @@ def submit(
             kind,
             dataset=dataset,
             spec=spec,
+            project=project,
             name=name,
             priority=priority,
             after=after or (),

@@ -15,10 +15,10 @@ from werkzeug.serving import make_server
 from bgpanet.data import synthetic
 from services import datasets, tokens, transfers, uploads, views
 from services.client import Client
+from services.client_errors import Unreachable
 from services.connection import Connection
 from services.context import Context
 from services.datasets import Registration
-from services.refusals import Unreachable
 from services.settings import Settings
 from services.tables import Base
 from services.web import create_app
@@ -142,7 +142,7 @@ def test_a_folder_of_a_bucket_is_registered_and_nothing_beside_it(
     asked = Registration(name="skin", format="folder", s3=f"s3://{s3.bucket}/data/skin")
     dataset_id, _ = datasets.register(context, ADMIN, asked)
     work(context)
-    made = views.get_dataset(context.database, dataset_id)
+    made = views.get_dataset(context.database, ADMIN, dataset_id)
     assert (made["state"], made["images"], made["classes"]) == ("ready", 3, ["mel", "nv"]), made["error"]
     client.close()
     context.store._client.close()  # type: ignore[attr-defined]
@@ -169,7 +169,7 @@ def test_a_worker_that_is_killed_while_it_registers_costs_nothing_but_time(runni
     dataset_id, _ = datasets.register(context, ADMIN, asked)
 
     def seen() -> dict[str, Any]:
-        return views.get_dataset(context.database, dataset_id)
+        return views.get_dataset(context.database, ADMIN, dataset_id)
 
     running.until(lambda: (seen()["progress"] or {}).get("fraction") or None, "it works on it")
     first.kill()

@@ -25,8 +25,8 @@ class Typed:
             app, [], prog_name="bgpanet", env={**self.environment, **typed, "_BGPANET_COMPLETE": "complete_bash"}
         )
         assert answer.exit_code == 0, answer.output
-        words: list[str] = answer.output.split()
-        return words
+        offered: list[str] = answer.output.split()
+        return offered
 
 
 @pytest.fixture

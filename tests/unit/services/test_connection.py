@@ -8,8 +8,7 @@ import pytest
 
 from services import connection
 from services.client import ApiError, Client
-from services.connection import FIRST_DELAY, Connection, Limits
-from services.refusals import (
+from services.client_errors import (
     Broken,
     Contradicted,
     Invalid,
@@ -20,6 +19,7 @@ from services.refusals import (
     Unreachable,
     seconds_to_wait,
 )
+from services.connection import FIRST_DELAY, Connection, Limits
 from tests.support.listening import Line, listening
 from tests.support.servers import free_port
 from tests.unit.services.api.test_api import Api

@@ -10,9 +10,9 @@ import pytest
 from services import following, jobs, streams
 from services.claims import Batch, Claim
 from services.client import Client, JobEvent, JobFailed
+from services.client_errors import Missing, Unreachable
 from services.following import Told
 from services.order import Offer
-from services.refusals import Missing, Unreachable
 from tests.support.listening import Line, listening
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture

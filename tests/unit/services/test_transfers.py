@@ -8,7 +8,7 @@ import pytest
 
 from services import transfers
 from services.client import Client
-from services.refusals import ArrivedDamaged, Missing, Unreachable
+from services.client_errors import ArrivedDamaged, Missing, Unreachable
 from tests.support.listening import Line, listening
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture
