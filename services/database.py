@@ -15,6 +15,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
+Also = Callable[[Session, str], None]
+"""What a change does besides, as the last statement of its transaction, told the id of what was changed."""
+
+
+def nothing(session: Session, subject: str) -> None:
+    """For changes that do nothing besides."""
+
+
 IDLE_MS = 10_000  # after which PostgreSQL ends a transaction in which nothing happens
 
 

@@ -12,12 +12,13 @@ from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.registration import CHECKS
 from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
-from services import jobs, queue, registry, sources, uploads
+from services import jobs, projects, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
+from services.audit import Act
 from services.claims import Limits, NewJob
 from services.context import Context
-from services.database import Database
-from services.errors import Conflict, NotFound
+from services.database import Also, Database, nothing
+from services.errors import Conflict, Forbidden, NotFound
 from services.ids import new_id
 from services.tables import TERMINAL, Artifact, Dataset, Job
 from services.tokens import Principal
@@ -34,6 +35,7 @@ class Registration:
 
     name: str
     format: str
+    project: str | None = None
     folder: str | None = None
     s3: str | None = None
     upload: str | None = None
@@ -52,20 +54,29 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         InvalidInput: with every problem of the request; those of the data are told by the job.
         Conflict: the idempotency key was used for another request.
     """
-    spec = _checked(context, principal, asked)
+    spec, project = _checked(context, principal, asked)
     new = NewJob(
         kind="register",
         name=f"register {asked.name}",
         spec=spec.model_dump(mode="json"),
         dataset_id=new_id(),
         created_by=principal.user,
+        project=project,
         idempotency_key=asked.idempotency_key,
         registers=asked.name,
         priority=PRIORITY,
         max_attempts=context.settings.max_attempts,
     )
     limits = Limits(context.settings.queued_per_user, context.settings.queued)
-    job_id, created = jobs.submit(context.database, new, limits)
+    detail = {
+        "name": asked.name,
+        "format": asked.format,
+        "folder": asked.folder,
+        "s3": asked.s3,
+        "upload": asked.upload,
+    }
+    act = Act(principal, "dataset.register", new.dataset_id, project, detail)
+    job_id, created = jobs.submit(context.database, new, limits, projects.noted_in(context.database, act))
     if created:
         if asked.upload is not None:
             uploads.used(context.database, asked.upload, new.dataset_id)
@@ -75,8 +86,13 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         return session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one(), False
 
 
-def _checked(context: Context, principal: Principal, asked: Registration) -> RegisterSpec:
-    problems = []
+def _checked(context: Context, principal: Principal, asked: Registration) -> tuple[RegisterSpec, str]:
+    """What the job does, and the project that the data set is in."""
+    problems, project = [], ""
+    try:
+        project = projects.chosen(context.database, principal, asked.project)
+    except (NotFound, Forbidden) as error:
+        problems.append(Problem("project", str(error)))
     if not NAME.fullmatch(asked.name):
         problems.append(Problem("name", "must be 1 to 100 letters, digits, dots, dashes or underscores"))
     if asked.format not in READERS:
@@ -98,7 +114,7 @@ def _checked(context: Context, principal: Principal, asked: Registration) -> Reg
         raise InvalidInput([*problems, *error.problems]) from None
     if problems or not isinstance(spec, RegisterSpec):
         raise InvalidInput(problems)
-    return spec
+    return spec, project
 
 
 def _upload_problems(context: Context, principal: Principal, upload_id: str) -> list[Problem]:
@@ -120,7 +136,7 @@ def wait(database: Database, dataset_id: str, seconds: float) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def remove(database: Database, store: ArtifactStore, dataset_id: str, user: str) -> None:
+def remove(database: Database, store: ArtifactStore, dataset_id: str, user: str, also: Also = nothing) -> None:
     """Deletes a data set's files. Its row stays, as `removed`, where jobs used it; else all of it disappears.
 
     A removal that failed half-way may be repeated.
@@ -143,6 +159,7 @@ def remove(database: Database, store: ArtifactStore, dataset_id: str, user: str)
         if is_used:
             written = written.where(Artifact.name != CHECKS)
         keys = _own_keys(session, row) | (set(session.scalars(written)) - _shared_keys(session, row))
+        also(session, row.id)
     for key in sorted(keys):
         store.delete(key)
     with database.write() as session:
@@ -173,6 +190,7 @@ def _shared_keys(session: Session, row: Dataset) -> set[str]:
     return {str(file["key"]) for files in others for file in files.values()}
 
 
-def may_remove(principal: Principal, row: Dataset) -> bool:
-    """Admins, and whoever registered it."""
-    return principal.is_admin or (principal.may_write and principal.user == row.created_by)
+def may_remove(database: Database, principal: Principal, row: Dataset) -> bool:
+    """Whoever registered it, and admins of its project."""
+    is_mine = principal.user == row.created_by or projects.role_in(database, principal, row.project) == "admin"
+    return principal.may_write and is_mine

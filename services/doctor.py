@@ -24,7 +24,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select
 
 from bgpanet.catalogue import IMAGENET_FILES
-from services import jobs, migration, production, queue, views
+from services import jobs, migration, production, queue, tokens, views
 from services.artifacts import sha256_of
 from services.context import Context
 from services.database import now_ms
@@ -236,9 +236,8 @@ def _workers(context: Context) -> Iterator[Finding]:
             what = f"{row['name']} was last heard of at {row['seen_at']}"
             yield Finding("workers", "doubtful", what, "look at its host; it is forgotten after an hour")
     offered = {resource_class for row in fit for resource_class in row["resource_classes"]}
-    for resource_class in queue.RESOURCE_CLASSES:
-        waiting = jobs.count_waiting(context.database, resource_class)
-        if waiting and resource_class not in offered:
+    for resource_class, waiting in jobs.count_waiting(context.database).items():
+        if resource_class not in offered:
             what = f"{waiting} jobs wait for a slot of class {resource_class}, and none has it"
             yield Finding("workers", "wrong", what, "start a worker on such a host, or cancel them")
 
@@ -258,7 +257,7 @@ def _weights(context: Context) -> Iterator[Finding]:
 
 
 def _tokens(context: Context) -> Iterator[Finding]:
-    if production.has_admin(context.database):
+    if tokens.has_admin(context.database):
         yield Finding("tokens", "ok", "there is an admin's")
     else:
         yield Finding("tokens", "wrong", "there is no admin's", TO_DO["tokens"])

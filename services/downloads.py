@@ -5,14 +5,31 @@ users, so it is served without any rights: in a sandbox with an origin of its ow
 any host, ours included. A store cannot be told to say so, so pages always come from here.
 """
 
-from flask import Response, redirect, send_file
+from flask import Response, redirect, request, send_file
 
+from services import audit, views
 from services.artifacts import ArtifactStore
+from services.audit import Act
+from services.context import Context
 from services.errors import ArtifactMissing
 from services.tables import Artifact
+from services.tokens import Principal
 
 PAGE = "text/html"
 RIGHTS = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def download(context: Context, principal: Principal, job_id: str, name: str) -> Response:
+    """The answer to somebody who asks for an artifact; who was given its beginning stands in the audit trail.
+
+    Raises NotFound, StorageError.
+    """
+    project = views.get_job(context.database, principal, job_id)["project"]
+    response = artifact_response(context.store, views.get_artifact(context.database, principal, job_id, name))
+    begins = response.status_code in (200, 302) or response.headers.get("Content-Range", "").startswith("bytes 0-")
+    if request.method == "GET" and begins:
+        audit.note(context.database, Act(principal, "artifact.download", job_id, project, {"name": name}))
+    return response
 
 
 def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:

@@ -2,6 +2,7 @@
 
 ServiceError
 ├── NotFound            what was named does not exist, or is not yours
+├── Forbidden           who asks sees it, but may not do this
 ├── Conflict            what was asked for contradicts what is there
 ├── Busy                as much waits as may; later there is room again
 ├── Damaged             what arrived is not what was announced; nothing of it is kept
@@ -20,6 +21,10 @@ class ServiceError(Exception):
 
 class NotFound(ServiceError):
     """What was named does not exist, or is not yours."""
+
+
+class Forbidden(ServiceError):
+    """Who asks sees it, but may not do this."""
 
 
 class Conflict(ServiceError):

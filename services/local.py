@@ -22,11 +22,13 @@ from pathlib import Path
 import httpx
 
 from services import tokens
+from services.audit import Act, noted
 from services.database import Database
 from services.errors import ServiceError
 from services.migration import migrate
 from services.redis_binary import find_redis_server
 from services.settings import Settings
+from services.tokens import Principal
 
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
@@ -55,7 +57,8 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                # Without ours of this process: one that is named by a file would be there in both forms.
+                env={**{n: v for n, v in os.environ.items() if not n.startswith("BGPANET_")}, **self.environment},
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
@@ -158,7 +161,7 @@ def _only_one(home: Path) -> int:
 
 
 def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:
-    logs, environment = settings.home / "logs", settings.environment()
+    logs, environment = settings.home / "logs", settings.environment() | {"BGPANET_METRICS_PORT": ""}
     bgpanet = [sys.executable, "-m", "services.cli"]
     threads = max(1, (os.cpu_count() or 1) // max(1, options.workers))
     commands: dict[str, Sequence[str]] = {
@@ -189,7 +192,8 @@ def _admin_token(settings: Settings) -> None:
     try:
         if path.exists() and tokens.verify(database, path.read_text(encoding="utf-8").strip()):
             return
-        _, secret = tokens.create(database, "bgpanet up", "admin", "admin")
+        act = Act(Principal("admin", "admin"), "token.create", detail={"name": "bgpanet up", "role": "admin"})
+        _, secret = tokens.create(database, "bgpanet up", "admin", "admin", also=noted(database, act))
         _write(path, secret + "\n")
     finally:
         database.close()

@@ -51,13 +51,13 @@ def digest_of(files: Files) -> str:
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def named(session: Session, name: str, user: str) -> str:
-    """The id of a user's model of that name, made where there is none; its row is held."""
+def named(session: Session, name: str, project: str, user: str) -> str:
+    """The id of a project's model of that name, made where there is none; its row is held."""
     dialect_insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    values = {"id": new_id(), "name": name, "created_by": user, "created_at": now_ms()}
+    values = {"id": new_id(), "project": project, "name": name, "created_by": user, "created_at": now_ms()}
     session.execute(dialect_insert(RegisteredModel).values(**values).on_conflict_do_nothing())
-    mine = select(RegisteredModel.id).where(RegisteredModel.created_by == user, RegisteredModel.name == name)
-    return session.scalars(mine.with_for_update()).one()
+    found = select(RegisteredModel.id).where(RegisteredModel.project == project, RegisteredModel.name == name)
+    return session.scalars(found.with_for_update()).one()
 
 
 def add(session: Session, model_id: str, facts: Facts, user: str) -> tuple[str, bool]:
@@ -86,12 +86,12 @@ def add(session: Session, model_id: str, facts: Facts, user: str) -> tuple[str, 
     return version_id, True
 
 
-def begin(session: Session, version_id: str, name: str, user: str, job_id: str, note: str | None) -> None:
+def begin(session: Session, version_id: str, name: str, project: str, user: str, job_id: str, note: str | None) -> None:
     """A version of which nothing is known yet but the job that imports it."""
     session.execute(
         insert(ModelVersion).values(
             id=version_id,
-            model_id=named(session, name, user),
+            model_id=named(session, name, project, user),
             state="importing",
             source="imported",
             job_id=job_id,

@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput, Problem
-from services import model_registry
+from services import audit, model_registry, projects
 from services.artifacts import ArtifactStore
+from services.audit import Act
 from services.context import Context
 from services.database import Database
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, Forbidden, NotFound
 from services.model_registry import CARD, SPLIT, WEIGHTS, Facts
 from services.tables import (
     TERMINAL,
@@ -29,6 +30,7 @@ from services.tables import (
     ModelAlias,
     ModelVersion,
     RegisteredModel,
+    personal,
 )
 from services.tokens import Principal
 from services.views import Page, get_job, timestamp
@@ -47,7 +49,7 @@ INTENDED_USE = (
 
 def visible(principal: Principal) -> ColumnElement[bool]:
     """Which models someone may see and use: the one place that decides it."""
-    return true() if principal.is_admin else RegisteredModel.created_by == principal.user
+    return projects.visible(principal, RegisteredModel.project)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Wanted:
     job: str
     alias: str | None = None
     note: str | None = None
+    project: str | None = None
 
 
 # ── Adding ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +75,11 @@ def register(context: Context, principal: Principal, wanted: Wanted) -> tuple[di
         InvalidInput: with every problem.
         StorageError: the job's files can't be read.
     """
-    problems = name_problems(wanted.name, wanted.alias)
+    problems, project = name_problems(wanted.name, wanted.alias), ""
+    try:
+        project = projects.chosen(context.database, principal, wanted.project)
+    except (NotFound, Forbidden) as error:
+        problems.append(Problem("project", str(error)))
     job: dict[str, Any] | None = None
     try:
         job = get_job(context.database, principal, wanted.job)
@@ -85,11 +92,14 @@ def register(context: Context, principal: Principal, wanted: Wanted) -> tuple[di
         facts = _facts(context.store, session, job, wanted.note)
     with context.database.write() as session:
         session.execute(select(Job.id).where(Job.id == wanted.job).with_for_update(read=True))
-        model_id = model_registry.named(session, wanted.name, principal.user)
+        model_id = model_registry.named(session, wanted.name, project, principal.user)
         version_id, created = model_registry.add(session, model_id, facts, principal.user)
         if wanted.alias is not None:
             number = session.scalars(select(ModelVersion.number).where(ModelVersion.id == version_id)).one()
             model_registry.point(session, model_id, wanted.alias, number or 0, principal.user)
+        detail = {"name": wanted.name, "job": wanted.job, "alias": wanted.alias}
+        act = Act(principal, "model.register", version_id, project, detail)
+        projects.noted_in(context.database, act)(session, version_id)
     return get_version(context.database, principal, version_id), created
 
 
@@ -174,17 +184,21 @@ def _card(store: ArtifactStore, file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_model(session: Session, principal: Principal, name_or_id: str) -> RegisteredModel:
-    """The row of a model, by id or name; of several that are seen under a name one's own.
+    """The row of a model, by id, `PROJECT/NAME` or name; of several that are seen under a name one's own.
 
     Raises:
         NotFound: naming those that exist.
-        Conflict: several people have one of that name.
+        Conflict: several projects have one of that name.
     """
     seen = select(RegisteredModel).where(visible(principal))
-    rows = session.scalars(seen.where((RegisteredModel.id == name_or_id) | (RegisteredModel.name == name_or_id))).all()
-    own = [row for row in rows if row.created_by == principal.user or row.id == name_or_id]
+    project, slash, name = name_or_id.rpartition("/")
+    wanted = (RegisteredModel.id == name) | (RegisteredModel.name == name)
+    rows = session.scalars(
+        seen.where(wanted, RegisteredModel.project == project) if slash else seen.where(wanted)
+    ).all()
+    own = [row for row in rows if row.project == personal(principal.user) or row.id == name]
     if len(rows) > 1 and not own:
-        told = ", ".join(f"{row.id} of {row.created_by}" for row in rows)
+        told = ", ".join(f"{row.id} in {row.project}" for row in rows)
         raise Conflict(f"several models are called {name_or_id!r}; name one by its id: {told}")
     if rows:
         return (own or list(rows))[0]
@@ -310,6 +324,7 @@ def _model(session: Session, row: RegisteredModel) -> dict[str, Any]:
         "kind": "registered",
         "id": row.id,
         "name": row.name,
+        "project": row.project,
         "versions": ready,
         "newest": newest,
         "aliases": _aliases(session, row.id),
@@ -324,6 +339,7 @@ def version_json(model: RegisteredModel, row: ModelVersion, aliases: Mapping[str
         "id": row.id,
         "model": model.name,
         "model_id": model.id,
+        "project": model.project,
         "version": row.number,
         "aliases": [alias for alias, number in aliases.items() if number == row.number],
         "state": row.state,
@@ -350,9 +366,11 @@ def version_json(model: RegisteredModel, row: ModelVersion, aliases: Mapping[str
 # ── Changing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def may_change(principal: Principal, model: RegisteredModel) -> bool:
-    """Admins, and whoever registered it."""
-    return principal.is_admin or (principal.may_write and principal.user == model.created_by)
+def require(database: Database, principal: Principal, name_or_id: str) -> None:
+    """Raises NotFound or Conflict where somebody sees no such model, Forbidden where they may not change it."""
+    with database.read() as session:
+        project = find_model(session, principal, name_or_id).project
+    projects.require(database, principal, project, "researcher")
 
 
 def point(
@@ -369,14 +387,19 @@ def point(
         raise InvalidInput(problems)
     with database.write() as session:
         model = find_model(session, principal, name)
-        model_registry.point(session, model.id, alias, version, principal.user, expected)
-        return _model(session, model)
+        before = model_registry.point(session, model.id, alias, version, principal.user, expected)
+        detail = {"alias": alias, "version": version, "before": before}
+        shown = _model(session, model)
+        audit.append(database, session, Act(principal, "model.alias", model.id, model.project, detail))
+        return shown
 
 
 def drop(database: Database, principal: Principal, name: str, alias: str) -> None:
     """Forgets an alias. Raises NotFound."""
     with database.write() as session:
-        model_registry.drop(session, find_model(session, principal, name).id, alias)
+        model = find_model(session, principal, name)
+        model_registry.drop(session, model.id, alias)
+        audit.append(database, session, Act(principal, "model.alias", model.id, model.project, {"dropped": alias}))
 
 
 def remove(context: Context, principal: Principal, name: str, version: str | None = None) -> None:
@@ -402,6 +425,9 @@ def remove(context: Context, principal: Principal, name: str, version: str | Non
         for row in rows:
             _refuse_if_used(session, model, row)
             keys[row.id] = model_registry.remove(session, row.id, principal.user)
+        detail = {"name": model.name, "versions": [row.number for row in rows]}
+        act = Act(principal, "model.remove", model.id, model.project, detail)
+        audit.append(context.database, session, act)
     for version_id, own in keys.items():
         for key in sorted(own):
             context.store.delete(key)

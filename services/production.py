@@ -12,15 +12,16 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import redis
 from redis.exceptions import AuthenticationError, RedisError
-from sqlalchemy import make_url, select
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from services import tokens
+from services.audit import Act, noted
 from services.context import Context
 from services.database import Database
 from services.errors import Conflict, Insecure
 from services.settings import Settings
-from services.tables import Token
+from services.tokens import Principal
 
 SHORTEST_SECRET = 16  # characters
 FEWEST_CHARACTERS = 6  # different ones
@@ -166,7 +167,7 @@ def _sessions(public_url: str | None, listens_on: str) -> Iterator[str]:
 def _tokens(database_url: str) -> Iterator[str]:
     database = Database(database_url)
     try:
-        if not has_admin(database):
+        if not tokens.has_admin(database):
             yield "nobody could sign in: there is no admin's token; make one with `bgpanet first-token`"
     except OperationalError as error:
         # One that is away for a moment is waited for, as by all parts; one without tables will not get them by itself.
@@ -179,19 +180,14 @@ def _tokens(database_url: str) -> Iterator[str]:
         database.close()
 
 
-def has_admin(database: Database) -> bool:
-    """Whether there is an admin's token that was not revoked. Raises SQLAlchemyError."""
-    with database.read() as session:
-        admins = select(Token.id).where(Token.role == "admin", Token.revoked_at.is_(None))
-        return session.scalar(admins.limit(1)) is not None
-
-
 def first_token(context: Context) -> str:
     """Makes an admin's token where there is none, and returns its secret.
 
     Raises:
         Conflict: there is one.
     """
-    if has_admin(context.database):
+    if tokens.has_admin(context.database):
         raise Conflict("there is an admin's token already; `bgpanet token create` makes others with it")
-    return tokens.create(context.database, f"first token, made on {socket.gethostname()}", "admin", "admin")[1]
+    name = f"first token, made on {socket.gethostname()}"
+    made = Act(Principal("admin", "admin"), "token.create", detail={"name": name})
+    return tokens.create(context.database, name, "admin", "admin", also=noted(context.database, made))[1]

@@ -37,11 +37,12 @@ FACTS = (
 """What a registration's summary tells of a data set, under the names of the table's columns."""
 
 
-def begin(session: Session, dataset_id: str, name: str, format: str, user: str, job_id: str) -> None:
+def begin(session: Session, dataset_id: str, name: str, format: str, user: str, job_id: str, project: str) -> None:
     """A data set of which nothing is known yet but who registers it."""
     session.execute(
         insert(Dataset).values(
             id=dataset_id,
+            project=project,
             name=name,
             version=None,
             state="registering",
@@ -71,15 +72,18 @@ def hold(session: Session, dataset_id: str) -> str:
 
 
 def accept(session: Session, dataset_id: str, facts: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Makes it ready under the next version of its name. Returns its id, or that of the version with its content.
+    """Makes it ready under the next version of its name in its project. Returns its id, or that of the version that has
+    its content.
 
     Of two that become ready at once, one raises IntegrityError; its transaction, repeated, sees the other.
     """
-    name = session.scalar(select(Dataset.name).where(Dataset.id == dataset_id).with_for_update())
-    versions = select(Dataset).where(Dataset.name == name)
+    place = select(Dataset.project, Dataset.name).where(Dataset.id == dataset_id).with_for_update()
+    project, name = session.execute(place).one()
+    same_name = (Dataset.project == project) & (Dataset.name == name)
+    versions = select(Dataset).where(same_name)
     # The last version is read before the contents: whatever is accepted after it is either seen among the contents
     # or takes the version that this one is about to ask for.
-    last = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
+    last = session.scalar(select(func.max(Dataset.version)).where(same_name)) or 0
     same_content = versions.where(Dataset.state == "ready", Dataset.digest == facts["digest"])
     same = session.scalar(same_content.limit(1).with_for_update(read=True))
     if same is not None:

@@ -22,6 +22,7 @@ from services.context import Context
 from services.deliveries import Delivering
 from services.errors import StorageError
 from services.leadership import Leadership
+from services.telemetry import catalogue, metrics
 
 TICK_SECONDS = 1.0
 MOST_WAKE_UPS = 64  # at a time; a woken worker goes on while jobs wait
@@ -47,9 +48,13 @@ def run_scheduler(context: Context, stopping: threading.Event) -> None:
             if state != told:
                 log.info("scheduler %s %s", holder, state)
                 told = state
+            metrics.put(catalogue.SCHEDULER_LEADS, 0 if term is None else 1)
             if term is not None:
                 tick(context)
+                metrics.count(catalogue.TICKS, result="done")
+                metrics.put(catalogue.LAST_TICK, time.time())
         except AWAY as error:
+            metrics.count(catalogue.TICKS, result="failed")
             log.warning("tick failed, the next one tries again: %s", error)
     try:
         leadership.give_back()
@@ -60,7 +65,8 @@ def run_scheduler(context: Context, stopping: threading.Event) -> None:
 def tick(context: Context) -> None:
     """One round."""
     for job_id in jobs.expire_leases(context.database, context.settings.retry_seconds):
-        log.warning("job %s was taken back from a silent worker", job_id)
+        metrics.count(catalogue.LEASES_EXPIRED)
+        log.warning("job %s was taken back from a silent worker", job_id, extra={"job": job_id})
     fleet.forget_lost(context.database, FORGET_WORKERS_SECONDS)
     wake_for_waiting(context)
 
@@ -70,8 +76,9 @@ def wake_for_waiting(context: Context) -> None:
     waiting = jobs.count_waiting(context.database)
     unanswered = queue.unanswered(context.celery, waiting)
     for resource_class, jobs_of_class in waiting.items():
-        if not unanswered[resource_class]:
-            queue.publish(context.celery, resource_class, min(jobs_of_class, MOST_WAKE_UPS))
+        messages = 0 if unanswered[resource_class] else min(jobs_of_class, MOST_WAKE_UPS)
+        if messages and queue.publish(context.celery, resource_class, messages):
+            metrics.count(catalogue.WAKE_UPS_SENT, messages, resource_class=resource_class)
 
 
 class Sweeping(threading.Thread):
@@ -89,6 +96,8 @@ class Sweeping(threading.Thread):
                     uploads.sweep(self._context)
                     retention.sweep(self._context, self._leads)
                     outbox.forget(self._context.database, self._context.settings.keep_logs_days)
+                    metrics.count(catalogue.SWEEPS, result="done")
                 except (*AWAY, StorageError) as error:
+                    metrics.count(catalogue.SWEEPS, result="failed")
                     log.warning("sweep failed, the next one goes on: %s", error)
                 due = time.monotonic() + SWEEP_SECONDS

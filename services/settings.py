@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 
@@ -32,6 +33,13 @@ class Settings:
     embedded: this is a part of `bgpanet up`, which makes its own secrets.
     webhook_hosts: hosts that webhooks may call though they are not on the public internet, also by plain HTTP.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
+    requests_per_second, requests_at_once: how often a token may ask of each API process: steadily, and in one go.
+    body_bytes: the largest body of a request, but of those that carry a part of an upload.
+    session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
+    s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
+    metrics_host, metrics_port: where a worker or scheduler tells Prometheus what only it knows; no port: nowhere.
+    log_format: `text`, or `json` for one object a line.
+    traces_url: where spans go, by OTLP over HTTP; None: traces are off.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -60,13 +68,26 @@ class Settings:
     webhook_hosts: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
+    requests_per_second: float = 200.0
+    requests_at_once: int = 1_000
+    body_bytes: int = 2 * 1024 * 1024
+    session_key: str | None = None
+    s3_public_url: str | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    traces_url: str | None = None
     url: str | None = None
     token: str | None = None
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """The settings that the environment asks for. Raises ValueError on a number that is none."""
-        get = (os.environ if environment is None else environment).get
+        """The settings that the environment asks for: each variable, or the file that it names with `_FILE`.
+
+        Raises:
+            ValueError: a number is none, a file can't be read, or a variable is there in both forms.
+        """
+        get = with_files(os.environ if environment is None else environment).get
         home = Path(get("BGPANET_HOME") or Path.home() / ".bgpanet").expanduser().absolute()
         return cls(
             home=home,
@@ -97,6 +118,17 @@ class Settings:
             webhook_hosts=tuple(filter(None, (get("BGPANET_WEBHOOK_HOSTS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
+            requests_per_second=_number(
+                "BGPANET_REQUESTS_PER_SECOND", get("BGPANET_REQUESTS_PER_SECOND"), 200.0, 1e6, "requests"
+            ),
+            requests_at_once=_count("BGPANET_REQUESTS_AT_ONCE", get("BGPANET_REQUESTS_AT_ONCE"), 1_000) or 1_000,
+            body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
+            session_key=_session_key(get("BGPANET_SESSION_KEY")),
+            s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
+            metrics_host=get("BGPANET_METRICS_HOST") or "127.0.0.1",
+            metrics_port=_port("BGPANET_METRICS_PORT", get("BGPANET_METRICS_PORT")),
+            log_format=_log_format(get("BGPANET_LOG_FORMAT")),
+            traces_url=_url("BGPANET_TRACES_URL", get("BGPANET_TRACES_URL")),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -139,8 +171,48 @@ class Settings:
             "BGPANET_WEBHOOK_HOSTS": ",".join(self.webhook_hosts),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
+            "BGPANET_REQUESTS_PER_SECOND": str(self.requests_per_second),
+            "BGPANET_REQUESTS_AT_ONCE": str(self.requests_at_once),
+            "BGPANET_BODY_BYTES": str(self.body_bytes),
+            "BGPANET_SESSION_KEY": self.session_key or "",
+            "BGPANET_S3_PUBLIC_URL": self.s3_public_url or "",
+            "BGPANET_METRICS_HOST": self.metrics_host,
+            "BGPANET_METRICS_PORT": str(self.metrics_port or ""),
+            "BGPANET_LOG_FORMAT": self.log_format,
+            "BGPANET_TRACES_URL": self.traces_url or "",
         }
         return {name: value for name, value in values.items() if value}
+
+
+def with_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this product; one that stands in a file (`BGPANET_TOKEN_FILE=/run/secrets/token`) has its
+    content, without white space around it.
+
+    Raises:
+        ValueError: with every file that can't be read, and every variable that is there in both forms.
+    """
+    values = {name: value for name, value in environment.items() if name.startswith("BGPANET_")}
+    wrong = []
+    for name, path in sorted(values.items()):
+        if not name.endswith("_FILE") or not path:
+            continue
+        variable = name.removesuffix("_FILE")
+        if values.get(variable):
+            wrong.append(f"{variable} and {name} are both there; leave one of them out")
+            continue
+        try:
+            values[variable] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            wrong.append(f"{name}={path!r} can't be read: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return values
+
+
+def _session_key(text: str | None) -> str | None:
+    if text and len(text) < 32:
+        raise ValueError("BGPANET_SESSION_KEY must have at least 32 characters; `bgpanet secrets` makes one")
+    return text or None
 
 
 def _address(name: str, text: str | None) -> str | None:
@@ -186,3 +258,22 @@ def _bytes(name: str, text: str | None, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
     return int(text)
+
+
+def _port(name: str, text: str | None) -> int | None:
+    port = _count(name, text, None)
+    if port is not None and port > 65_535:
+        raise ValueError(f"{name}={text!r} must be a port, 65535 at most")
+    return port
+
+
+def _log_format(text: str | None) -> Literal["text", "json"]:
+    if text not in (None, "", "text", "json"):
+        raise ValueError(f"BGPANET_LOG_FORMAT={text!r} must be text or json")
+    return "json" if text == "json" else "text"
+
+
+def _url(name: str, text: str | None) -> str | None:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name}={text!r} must begin with http:// or https://")
+    return text or None

@@ -25,14 +25,16 @@ from bgpanet.specs import (
     TrialSpec,
     parse_spec,
 )
-from services import fleet, jobs, models, queue, views
+from services import fleet, jobs, models, projects, queue, views
+from services.audit import Act
 from services.claims import Limits, NewJob
 from services.context import Context
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, Forbidden, NotFound
 from services.fleet import Weights
 from services.model_registry import SPLIT
 from services.models import Chosen
 from services.tables import Dataset
+from services.telemetry import tracing
 from services.tokens import Principal
 
 
@@ -43,6 +45,7 @@ class Request:
     kind: str
     dataset: str
     spec: Mapping[str, Any]
+    project: str | None = None
     name: str | None = None
     priority: int = 0
     after: Sequence[str] = ()
@@ -66,7 +69,12 @@ def submit(context: Context, principal: Principal, request: Request) -> tuple[di
         Busy: as many jobs wait as may.
     """
     new = _checked(context, principal, request)
-    job_id, created = jobs.submit(context.database, new, limits(context))
+    detail = {"kind": new.kind, "name": new.name, "dataset": new.dataset_id, "cloned_from": new.cloned_from}
+    act = Act(principal, "job.submit", project=new.project, detail=detail)
+    with tracing.span(f"submit {new.kind}", kind="producer"):
+        also = projects.noted_in(context.database, act)
+        job_id, created = jobs.submit(context.database, new, limits(context), also)
+        tracing.mark(**{"bgpanet.job": job_id})
     if created:
         first = new.children[0] if new.children else new
         queue.publish(context.celery, first.resource_class, messages=max(1, len(new.children)))
@@ -80,7 +88,7 @@ def check(context: Context, principal: Principal, request: Request) -> dict[str,
         InvalidInput: with every problem of the request.
     """
     new = _checked(context, principal, request)
-    dataset = views.find_dataset(context.database, new.dataset_id)
+    dataset = views.find_dataset(context.database, principal, str(new.dataset_id))
     return {
         "validate_only": True,
         "kind": new.kind,
@@ -88,6 +96,7 @@ def check(context: Context, principal: Principal, request: Request) -> dict[str,
         "dataset": dataset.name,
         "dataset_id": dataset.id,
         "dataset_version": dataset.version,
+        "project": new.project,
         "spec": new.spec,
         "priority": new.priority,
         "after": list(new.after),
@@ -107,9 +116,14 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     except InvalidInput as error:
         problems.extend(error.problems)
     try:
-        dataset = views.find_dataset(context.database, request.dataset)
+        dataset = views.find_dataset(context.database, principal, request.dataset)
     except NotFound as error:
         problems.append(Problem("dataset", str(error)))
+    project = ""
+    try:
+        project = projects.chosen(context.database, principal, request.project)
+    except (NotFound, Forbidden) as error:
+        problems.append(Problem("project", str(error)))
     if dataset is not None and dataset.state not in ("ready", "registering"):
         why = dataset.error or "name another"
         problems.append(Problem("dataset", f"{request.dataset!r} was {dataset.state}: {why}"))
@@ -137,7 +151,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
             problems.extend(_learning_problems(context, spec, dataset))
     if problems or spec is None or dataset is None or isinstance(spec, OwnSpec):
         raise InvalidInput(problems)
-    runs = _runs(context, spec, dataset)
+    runs, request = _runs(context, spec, dataset), replace(request, project=project)
     new = _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)
     return new if chosen is None else _using(new, chosen)
 
@@ -182,6 +196,7 @@ def _new_job(
         spec=values,
         dataset_id=dataset.id,
         created_by=principal.user,
+        project=request.project,
         priority=request.priority,
         resource_class=spec.resources.resource_class,
         labels=spec.resources.labels,

@@ -6,6 +6,18 @@ from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Inte
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TERMINAL = ("succeeded", "failed", "cancelled")
+SCOPES = ("read", "submit", "manage")
+SHARED = "shared"  # the project whose data sets everyone sees
+
+
+def personal(user: str) -> str:
+    """The project that a user has for themselves. It has no row and no other members."""
+    return f"~{user}"
+
+
+def _of_its_maker(context: Any) -> str:
+    return personal(context.get_current_parameters()["created_by"])
+
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
@@ -26,7 +38,10 @@ class Token(Base):
     user: Mapped[str] = mapped_column(String(200))
     role: Mapped[str] = mapped_column(String(20))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[Any]] = mapped_column(default=lambda: list(SCOPES))  # see services.tokens.Scope
     created_at: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int | None] = mapped_column(BigInteger)  # None: when it is revoked
+    last_used_at: Mapped[int | None] = mapped_column(BigInteger)  # to the minute
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
@@ -38,6 +53,7 @@ class Dataset(Base):
 
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str] = mapped_column(String(201), default=SHARED)  # see services/projects.py
     name: Mapped[str] = mapped_column(String(200))
     version: Mapped[int | None] = mapped_column(Integer, default=1)  # 1, 2, … of its name; None until it is ready
     state: Mapped[str] = mapped_column(String(20), default="ready")  # see services/registry.py
@@ -65,7 +81,7 @@ class Dataset(Base):
     removed_by: Mapped[str | None] = mapped_column(String(200))
     removed_at: Mapped[int | None] = mapped_column(BigInteger)
 
-    __table_args__ = (UniqueConstraint("name", "version", name="uq_datasets_version"),)
+    __table_args__ = (UniqueConstraint("project", "name", "version", name="uq_datasets_version"),)
 
 
 class Upload(Base):
@@ -73,6 +89,7 @@ class Upload(Base):
 
     __tablename__ = "uploads"
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str] = mapped_column(String(201), default=_of_its_maker)
     name: Mapped[str] = mapped_column(String(200))
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -90,6 +107,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str] = mapped_column(String(201), default=_of_its_maker)
     kind: Mapped[str] = mapped_column(String(40))
     name: Mapped[str] = mapped_column(String(200))
     state: Mapped[str] = mapped_column(String(20))
@@ -125,6 +143,7 @@ class Job(Base):
     created_at: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[int | None] = mapped_column(BigInteger)
     finished_at: Mapped[int | None] = mapped_column(BigInteger)
+    traceparent: Mapped[str | None] = mapped_column(String(55))  # where its trace goes on: W3C Trace Context
 
     __table_args__ = (
         UniqueConstraint("created_by", "idempotency_key", name="uq_jobs_idempotency"),
@@ -132,6 +151,7 @@ class Job(Base):
         Index("ix_jobs_state", "state", "lease_expires_at"),
         Index("ix_jobs_parent", "parent_id", "position"),
         Index("ix_jobs_owner", "created_by", "id"),
+        Index("ix_jobs_project", "project", "id"),
     )
 
 
@@ -305,6 +325,48 @@ class Delivery(Base):
     )
 
 
+# ── Who may ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Project(Base):
+    """What jobs, data sets and uploads belong to that several people share. `services.projects` writes it."""
+
+    __tablename__ = "projects"
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)  # its name, chosen by who made it
+    title: Mapped[str] = mapped_column(String(200))
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class ProjectMember(Base):
+    """Somebody who sees a project, and what they may do in it."""
+
+    __tablename__ = "project_members"
+    project: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    user: Mapped[str] = mapped_column(String(200), primary_key=True)
+    role: Mapped[str] = mapped_column(String(20))
+    added_by: Mapped[str] = mapped_column(String(200))
+    added_at: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("ix_project_members_user", "user"),)
+
+
+class AuditEntry(Base):
+    """Who did what, or tried to. Entries are only ever added: triggers refuse anything else. See services/audit.py."""
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # 1, 2, … without gaps
+    at: Mapped[int] = mapped_column(BigInteger)
+    user: Mapped[str] = mapped_column(String(200))
+    token_id: Mapped[str | None] = mapped_column(String(36))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(400))
+    project: Mapped[str | None] = mapped_column(String(201))
+    outcome: Mapped[str] = mapped_column(String(20))  # done, refused
+    detail: Mapped[str] = mapped_column(Text)  # JSON
+    digest: Mapped[str] = mapped_column(String(64))  # of all this and of the digest before
+
+
 # ── Registered models ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -313,11 +375,12 @@ class RegisteredModel(Base):
 
     __tablename__ = "models"
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str] = mapped_column(String(201))
     name: Mapped[str] = mapped_column(String(100))
     created_by: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
-    __table_args__ = (UniqueConstraint("created_by", "name", name="uq_models_name"),)
+    __table_args__ = (UniqueConstraint("project", "name", name="uq_models_name"),)
 
 
 class ModelVersion(Base):

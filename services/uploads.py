@@ -1,19 +1,22 @@
 """Files that people send in parts: begun, sent as often as it takes, completed, and removed when nobody needs them.
 
-Which parts are there is known by the artifact store alone. Another user's upload does not exist (`NotFound`).
+Which parts are there is known by the artifact store alone. One that is in none of
+somebody's projects does not exist for them (`NotFound`).
 """
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from sqlalchemy import delete, func, insert, select, update
 
 from bgpanet.errors import InvalidInput, Problem
+from services import audit, projects
+from services.audit import Act
 from services.context import Context
 from services.database import Database, now_ms
-from services.errors import Conflict, Damaged, NotFound, StorageError
+from services.errors import Conflict, Damaged, Forbidden, NotFound, StorageError
 from services.ids import new_id
 from services.tables import Dataset, Upload
 from services.tokens import Principal
@@ -36,6 +39,7 @@ class NewUpload:
     name: str
     size: int
     sha256: str
+    project: str | None = None
 
 
 def begin(context: Context, principal: Principal, new: NewUpload) -> tuple[dict[str, Any], bool]:
@@ -52,10 +56,18 @@ def begin(context: Context, principal: Principal, new: NewUpload) -> tuple[dict[
         problems.append(Problem("name", "must be a file's name, without its folder"))
     if new.size > context.settings.upload_bytes:
         problems.append(Problem("size", f"must be at most {context.settings.upload_bytes} bytes"))
+    try:
+        new = replace(new, project=projects.chosen(context.database, principal, new.project))
+    except (NotFound, Forbidden) as error:
+        problems.append(Problem("project", str(error)))
     if problems:
         raise InvalidInput(problems)
     mine = select(Upload).where(Upload.created_by == principal.user, Upload.state != "expired")
-    same = mine.where(Upload.sha256 == new.sha256, Upload.size == new.size).order_by(Upload.id.desc()).limit(1)
+    same = (
+        mine.where(Upload.project == new.project, Upload.sha256 == new.sha256, Upload.size == new.size)
+        .order_by(Upload.id.desc())
+        .limit(1)
+    )
     with context.database.read() as session:
         known = session.scalar(same)
         unfinished = session.scalar(select(func.count()).select_from(mine.where(Upload.state == "open").subquery()))
@@ -80,6 +92,8 @@ def begin(context: Context, principal: Principal, new: NewUpload) -> tuple[dict[
                 created_at=now_ms(),
             )
         )
+        act = Act(principal, "upload.begin", upload_id, new.project, {"name": new.name, "size": new.size})
+        projects.noted_in(context.database, act)(session, upload_id)
     return get(context, principal, upload_id), True
 
 
@@ -90,10 +104,18 @@ def get(context: Context, principal: Principal, upload_id: str) -> dict[str, Any
 
 def find(context: Context, principal: Principal, upload_id: str) -> Upload:
     """The row of an upload. Raises NotFound."""
+    seen = projects.visible(principal, Upload.project)
     with context.database.read() as session:
-        row = session.get(Upload, upload_id)
-    if row is None or row.state == "expired" or not (principal.is_admin or row.created_by == principal.user):
+        row = session.scalar(select(Upload).where(Upload.id == upload_id, Upload.state != "expired", seen))
+    if row is None:
         raise NotFound(f"there is no upload {upload_id}")
+    return row
+
+
+def _find_to_change(context: Context, principal: Principal, upload_id: str) -> Upload:
+    """The same for somebody who changes it. Raises NotFound, Forbidden."""
+    row = find(context, principal, upload_id)
+    projects.require(context.database, principal, row.project, "researcher")
     return row
 
 
@@ -108,7 +130,7 @@ def put_part(
         Conflict: the upload is complete.
         Damaged: what arrived is not what was announced.
     """
-    row = find(context, principal, upload_id)
+    row = _find_to_change(context, principal, upload_id)
     size = part_size(row, number)
     if row.state != "open":
         raise Conflict(f"upload {upload_id} is {row.state}")
@@ -119,7 +141,7 @@ def put_part(
 
 def part_address(context: Context, principal: Principal, upload_id: str, number: int) -> dict[str, Any]:
     """Where a part is to be sent by PUT; `address` is None where it is this service. Raises NotFound, Conflict."""
-    row = find(context, principal, upload_id)
+    row = _find_to_change(context, principal, upload_id)
     size = part_size(row, number)
     if row.state != "open":
         raise Conflict(f"upload {upload_id} is {row.state}")
@@ -141,7 +163,7 @@ def complete(context: Context, principal: Principal, upload_id: str) -> dict[str
         Conflict: parts are missing.
         Damaged: the whole is something else; the upload is gone then.
     """
-    row = find(context, principal, upload_id)
+    row = _find_to_change(context, principal, upload_id)
     if row.state == "complete":
         return _shown(context, row)
     missing = _missing(row, _received(context, row))
@@ -155,6 +177,7 @@ def complete(context: Context, principal: Principal, upload_id: str) -> dict[str
         raise
     with context.database.write() as session:
         session.execute(update(Upload).where(Upload.id == upload_id, Upload.state == "open").values(state="complete"))
+        audit.append(context.database, session, Act(principal, "upload.complete", upload_id, row.project))
     return get(context, principal, upload_id)
 
 
@@ -166,12 +189,14 @@ def used(database: Database, upload_id: str, dataset_id: str) -> None:
 
 def remove(context: Context, principal: Principal, upload_id: str) -> None:
     """Deletes an upload. Raises NotFound; Conflict while a data set is registered from it."""
-    row = find(context, principal, upload_id)
+    row = _find_to_change(context, principal, upload_id)
     with context.database.write() as session:
         being_read = select(Dataset.id).where(Dataset.id == Upload.dataset_id, Dataset.state == "registering").exists()
         taken = session.execute(
             update(Upload).where(Upload.id == row.id, ~being_read).values(state="expired").returning(Upload.id)
         ).first()
+        if taken is not None:
+            audit.append(context.database, session, Act(principal, "upload.remove", upload_id, row.project))
     if taken is None:
         raise Conflict(f"data set {row.dataset_id} is being registered from upload {upload_id}")
     _drop(context, row)
@@ -222,6 +247,7 @@ def _missing(row: Upload, received: list[int]) -> list[int]:
 def _shown(context: Context, row: Upload) -> dict[str, Any]:
     return {
         "id": row.id,
+        "project": row.project,
         "name": row.name,
         "size": row.size,
         "sha256": row.sha256,

@@ -1,16 +1,17 @@
 """What people are shown of jobs, data sets and workers: plain JSON, the same for API and dashboard.
 
-A job is visible to its owner and to admins; whatever is not visible does not exist (`NotFound`).
+What is seen says `services.projects`; whatever is not visible does not exist (`NotFound`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
+from services import projects
 from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
@@ -27,6 +28,7 @@ from services.tables import (
     Metric,
     Transition,
     Worker,
+    personal,
 )
 from services.tokens import Principal
 
@@ -62,6 +64,7 @@ class JobFilter:
     dataset: str | None = None
     q: str | None = None
     parent: str | None = None
+    project: str | None = None
 
 
 def timestamp(ms: int | None) -> str | None:
@@ -80,23 +83,45 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs, newest first; without a parent in the filter only those that have none."""
-    query = _JOBS.where(_visible(principal))
-    query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
+    which = [Job.kind != HIDDEN, Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None)]
     if wanted.state:
-        query = query.where(Job.state == wanted.state)
+        which.append(Job.state == wanted.state)
     if wanted.kind:
-        query = query.where(Job.kind == wanted.kind)
+        which.append(Job.kind == wanted.kind)
+    if wanted.project:
+        which.append(Job.project == wanted.project)
     if wanted.dataset:
-        query = query.where(_named(wanted.dataset))
+        which.append(_named(wanted.dataset))
     if wanted.q:
-        query = query.where(Job.name.icontains(wanted.q, autoescape=True))
+        which.append(Job.name.icontains(wanted.q, autoescape=True))
     if cursor:
-        query = query.where(Job.id < cursor)
+        which.append(Job.id < cursor)
     with database.read() as session:
-        rows = session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).all()
+        query = _newest(projects.seen_by(session, principal), which, limit + 1)
+        rows = session.execute(query).all()
         more = len(rows) > limit
         items = _render(session, rows[:limit])
     return Page(items, items[-1]["id"] if more else None)
+
+
+def _newest(
+    places: Sequence[str] | None, which: Sequence[ColumnElement[bool]], limit: int
+) -> Select[Job, str | None, int | None]:
+    """The newest jobs of some projects, of each project read along its index: what all of them together hold is never
+    sorted. places: the projects; None: all."""
+    newest_first = _JOBS.order_by(Job.id.desc()).limit(limit)
+    if places is None:
+        return newest_first.where(*which)
+    of_each = [
+        select(Job.id)
+        .outerjoin(Dataset)
+        .where(Job.project == place, *which)
+        .order_by(Job.id.desc())
+        .limit(limit)
+        .subquery()
+        for place in places
+    ]
+    return newest_first.where(Job.id.in_(union_all(*[select(part.c.id) for part in of_each])))
 
 
 def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
@@ -114,6 +139,12 @@ def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, 
             "labels": list(session.scalars(labels)),
             "retry_of": session.scalar(retry_of),
         }
+
+
+def visible_among(database: Database, principal: Principal, job_ids: Sequence[str]) -> set[str]:
+    """Those of some jobs that one sees."""
+    with database.read() as session:
+        return set(session.scalars(select(Job.id).where(_visible(principal), Job.id.in_(job_ids))))
 
 
 def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
@@ -235,14 +266,16 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
 
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
-    query = select(Job.state, func.count()).where(_visible(principal), Job.parent_id.is_(None)).group_by(Job.state)
+    query = select(Job.state, func.count()).where(Job.kind != HIDDEN, Job.parent_id.is_(None)).group_by(Job.state)
     with database.read() as session:
+        places = projects.seen_by(session, principal)
+        query = query if places is None else query.where(Job.project.in_(places))
         found = {state: count for state, count in session.execute(query)}
     return {state: found.get(state, 0) for state in STATES}
 
 
 def _visible(principal: Principal) -> ColumnElement[bool]:
-    return and_(Job.kind != HIDDEN, true() if principal.is_admin else Job.created_by == principal.user)
+    return and_(Job.kind != HIDDEN, projects.visible(principal, Job.project))
 
 
 def _render(session: Session, rows: Sequence[Row[Job, str | None, int | None]]) -> list[dict[str, Any]]:
@@ -282,6 +315,7 @@ def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fractio
         "state": job.state,
         "reason": job.reason,
         "error": job.error,
+        "project": job.project,
         "dataset": dataset,
         "spec": job.spec,
         "priority": job.priority,
@@ -310,9 +344,10 @@ def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fractio
 # ── Data sets and workers ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def list_datasets(database: Database, cursor: str | None = None, limit: int = 50) -> Page:
+def list_datasets(database: Database, principal: Principal, cursor: str | None = None, limit: int = 50) -> Page:
     """Data sets in every state, newest first; without those whose content was there already."""
-    query = select(Dataset).where(Dataset.state != "duplicate").order_by(Dataset.id.desc()).limit(limit + 1)
+    query = select(Dataset).where(projects.visible(principal, Dataset.project), Dataset.state != "duplicate")
+    query = query.order_by(Dataset.id.desc()).limit(limit + 1)
     if cursor:
         query = query.where(Dataset.id < cursor)
     with database.read() as session:
@@ -322,24 +357,28 @@ def list_datasets(database: Database, cursor: str | None = None, limit: int = 50
     return Page(items, items[-1]["id"] if len(rows) > limit else None)
 
 
-def get_dataset(database: Database, name_or_id: str) -> dict[str, Any]:
+def get_dataset(database: Database, principal: Principal, name_or_id: str) -> dict[str, Any]:
     """One data set; see `find_dataset`."""
-    row = find_dataset(database, name_or_id)
+    row = find_dataset(database, principal, name_or_id)
     with database.read() as session:
         progress = _registering(session, [row])
         uses = _locked_uses(session, row.id) if row.locked else None
     return {**dataset_json(row, progress.get(row.id)), "locked_uses": uses}
 
 
-def find_dataset(database: Database, name_or_id: str) -> Dataset:
+def find_dataset(database: Database, principal: Principal, name_or_id: str) -> Dataset:
     """The row of a data set, by id, `name@version`, or name: its newest version that is ready, else what there is.
+
+    `project/name` names one of that project; without it, one's own comes before that of any other project.
 
     Raises:
         NotFound: naming those that exist.
     """
     ranks = ((Dataset.id == name_or_id, 0), (Dataset.state == "ready", 1), (Dataset.state == "registering", 2))
-    best = case(*ranks, else_=3)
-    query = select(Dataset).where(_named(name_or_id)).order_by(best, Dataset.version.desc(), Dataset.id.desc())
+    best, seen = case(*ranks, else_=3), projects.visible(principal, Dataset.project)
+    is_other = case((Dataset.project == personal(principal.user), 0), else_=1)
+    query = select(Dataset).where(seen, _named(name_or_id))
+    query = query.order_by(best, is_other, Dataset.version.desc(), Dataset.id.desc())
     with database.read() as session:
         row = session.scalar(query.limit(1))
         if row is not None and row.same_as is not None:
@@ -347,13 +386,22 @@ def find_dataset(database: Database, name_or_id: str) -> Dataset:
         if row is not None:
             return row
         names = session.scalars(
-            select(Dataset.name).where(Dataset.state == "ready").distinct().order_by(Dataset.name).limit(10)
+            select(Dataset.name).where(seen, Dataset.state == "ready").distinct().order_by(Dataset.name).limit(10)
         ).all()
     known = f"registered: {', '.join(names)}" if names else "none is registered yet"
     raise NotFound(f"there is no data set {name_or_id!r}; {known}")
 
 
+def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset | None:
+    """The row of the data set of a job that somebody sees, if not its project; None: it needs none."""
+    with database.read() as session:
+        return session.get(Dataset, job["dataset_id"]) if job["dataset_id"] else None
+
+
 def _named(name_or_id: str) -> ColumnElement[bool]:
+    project, slash, rest = name_or_id.rpartition("/")
+    if slash:
+        return (Dataset.project == project) & _named(rest)
     name, at, version = name_or_id.rpartition("@")
     if at and version.isascii() and version.isdigit() and len(version) < 10:
         return (Dataset.name == name) & (Dataset.version == int(version))
@@ -383,6 +431,7 @@ def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[s
     known = bool(row.digest)
     return {
         "id": row.id,
+        "project": row.project,
         "name": row.name,
         "version": row.version,
         "state": row.state,

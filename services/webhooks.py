@@ -10,7 +10,8 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from bgpanet.errors import InvalidInput
-from services import addresses, outbox
+from services import addresses, audit, outbox
+from services.audit import Act
 from services.database import Database, now_ms
 from services.errors import Conflict, NotFound
 from services.ids import new_id
@@ -64,6 +65,8 @@ def create(
             )
             .returning(Webhook)
         ).one()
+        detail = {"url": new.url, "everyone": new.everyone}
+        audit.append(database, session, Act(principal, "webhook.create", webhook.id, detail=detail))
         return _shown(webhook), secret
 
 
@@ -88,6 +91,7 @@ def remove(database: Database, principal: Principal, webhook_id: str) -> None:
         _find(session, principal, webhook_id)
         session.execute(delete(Webhook).where(Webhook.id == webhook_id))
         session.execute(delete(Delivery).where(Delivery.webhook_id == webhook_id))
+        audit.append(database, session, Act(principal, "webhook.remove", webhook_id))
 
 
 def ping(database: Database, principal: Principal, webhook_id: str) -> dict[str, Any]:

@@ -4,18 +4,19 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0010"
+down_revision = "0012"
 
 
 def upgrade() -> None:
     op.create_table(
         "models",
         sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=201), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("created_by", "name", name="uq_models_name"),
+        sa.UniqueConstraint("project", "name", name="uq_models_name"),
     )
     op.create_table(
         "model_versions",

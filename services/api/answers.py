@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bgpanet.specs import Kind
 from services.claims import Reason, State
-from services.tokens import Role
+from services.tokens import Role, Scope
 
 AnyKind = Literal[Kind, "register", "export", "import"]
 ID = "019b2f6c-5a1e-7c3d-9f00-4b6a1e2d3c4f"
@@ -49,6 +49,9 @@ class Problem(Answer):
     type: Literal["about:blank"]
     title: str = Field(examples=["The request is wrong"])
     status: int = Field(examples=[422])
+    request_id: str = Field(
+        examples=["0193a1f2b7c04e5d"], description="names this request in the server's log; also in `X-Request-ID`"
+    )
     detail: str | None = Field(None, examples=["1 problem(s)"])
     errors: list[WrongField] | None = Field(None, description="every wrong field")
 
@@ -88,6 +91,7 @@ class ListedJob(Answer):
     state: State = Field(examples=["running"])
     reason: Reason | None = Field(description="why it failed", examples=[None])
     error: str | None = Field(description="the same in words", examples=[None])
+    project: str = Field(description="that it belongs to; ~user: a user's own", examples=["~ada"])
     dataset: str | None = Field(description="the data set's name; null: it needs none", examples=["ham10000"])
     spec: dict[str, Any] = Field(
         description="as it runs, defaults filled in", examples=[{"model": {"name": "bgpanet"}, "training": {}}]
@@ -150,6 +154,7 @@ class CheckedJob(Answer):
     dataset: str = Field(examples=["ham10000"])
     dataset_id: Id
     dataset_version: int | None = Field(examples=[1])
+    project: str = Field(description="that it belongs to; ~user: a user's own", examples=["~ada"])
     spec: dict[str, Any] = Field(
         description="as it would run, defaults filled in",
         examples=[{"model": {"name": "bgpanet"}, "training": {"epochs": 180}}],
@@ -274,6 +279,7 @@ class ListedDataset(Answer):
     """A data set in a list. What is not known before it has been read is null until then."""
 
     id: Id
+    project: str = Field(description="that it belongs to; ~user: a user's own", examples=["~ada"])
     name: str = Field(examples=["ham10000"])
     version: int | None = Field(examples=[1])
     state: Literal["registering", "ready", "refused", "duplicate", "removed"] = Field(examples=["ready"])
@@ -322,6 +328,7 @@ class Upload(Answer):
     """A file that is sent in parts."""
 
     id: Id
+    project: str = Field(description="that it belongs to; ~user: a user's own", examples=["~ada"])
     name: str = Field(examples=["ham10000.zip"])
     size: int = Field(description="bytes", examples=[2_870_000_000])
     sha256: Sha256
@@ -367,6 +374,7 @@ class RegisteredModel(Answer):
     kind: Literal["registered"]
     id: Id
     name: str = Field(examples=["lesions"])
+    project: str = Field(description="that it belongs to", examples=["~ada"])
     versions: int = Field(description="that are ready", examples=[2])
     newest: int | None = Field(description="for which the name alone stands; null: none is ready", examples=[2])
     aliases: dict[str, int] = Field(description="version for which each stands", examples=[{"champion": 1}])
@@ -387,6 +395,7 @@ class ModelVersion(Answer):
     id: Id
     model: str = Field(description="its model's name", examples=["lesions"])
     model_id: Id
+    project: str = Field(description="that its model belongs to", examples=["~ada"])
     version: int | None = Field(description="null until it is ready", examples=[1])
     aliases: list[str] = Field(description="that stand for it", examples=[["champion"]])
     state: Literal["importing", "ready", "refused", "duplicate", "removed"] = Field(examples=["ready"])
@@ -447,10 +456,14 @@ class Trial(Answer):
 
 
 class Me(Answer):
-    """Whose token it is."""
+    """Whose token it is, and what it may."""
 
     user: str = Field(examples=["ada"])
     role: Role
+    scopes: list[Scope] = Field(examples=[["read", "submit"]])
+    token_id: str | None = Field(examples=[ID])
+    expires_at: Time | None = Field(description="null: when it is revoked")
+    project: str = Field(description="the user's own, where things go that name none", examples=["~ada"])
 
 
 class Weights(Answer):
@@ -488,17 +501,16 @@ class Token(Answer):
     name: str = Field(examples=["notebook"])
     user: str = Field(examples=["ada"])
     role: Role
+    scopes: list[Scope] = Field(description="what it may of what its role may", examples=[["read", "submit"]])
     created_at: Time
+    expires_at: Time | None = Field(description="null: it holds until it is revoked")
+    last_used_at: Time | None = Field(description="to the minute; null: never")
     revoked_at: Time | None = Field(examples=[None])
 
 
-class NewToken(Answer):
+class NewToken(Token):
     """A token that was made."""
 
-    id: Id
-    name: str = Field(examples=["notebook"])
-    user: str = Field(examples=["ada"])
-    role: Role
     token: str = Field(description="the secret; it is shown this once", examples=["bgp_5n8Zc…"])
 
 
@@ -566,3 +578,37 @@ class Delivery(Answer):
     next_at: Time | None = Field(description="when it is tried again", examples=[None])
     ended_at: Time | None
     content: Content
+
+
+class Project(Answer):
+    """What several people share."""
+
+    id: str = Field(examples=["derma"])
+    title: str = Field(examples=["Dermoscopy study"])
+    created_by: str = Field(examples=["ada"])
+    created_at: Time
+    role: Role | None = Field(description="one's own in it; null: an admin of the service who is no member")
+
+
+class Member(Answer):
+    """Somebody in a project."""
+
+    user: str = Field(examples=["bob"])
+    role: Role
+    added_by: str = Field(examples=["ada"])
+    added_at: Time
+
+
+class AuditEntry(Answer):
+    """Something that somebody did, or was refused."""
+
+    number: int = Field(description="1, 2, … without gaps", examples=[42])
+    at: Time
+    user: str = Field(examples=["ada"])
+    token_id: str | None = Field(examples=[ID])
+    action: str = Field(examples=["job.submit"])
+    subject: str = Field(description="id of what it was done to", examples=[OTHER_ID])
+    project: str | None = Field(examples=["derma"])
+    outcome: Literal["done", "refused"]
+    detail: dict[str, Any] = Field(examples=[{"kind": "train"}])
+    digest: Sha256

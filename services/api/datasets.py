@@ -7,6 +7,7 @@ from services.api import answers
 from services.api.access import admin, context, reader, writer
 from services.api.documentation import Section, documented
 from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.audit import Act, noted
 from services.datasets import Registration
 
 routes = Section(
@@ -37,6 +38,7 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
     asked = Registration(
         name=body.name,
         format=body.format,
+        project=body.project,
         folder=body.place.path,
         s3=body.place.s3,
         upload=body.place.upload,
@@ -50,7 +52,7 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
     if (seconds := preferred_wait()) is not None:
         datasets.wait(context().database, dataset_id, seconds)
         headers["Preference-Applied"] = f"wait={seconds}"
-    return jsonify(views.get_dataset(context().database, dataset_id)), 201 if created else 200, headers
+    return jsonify(views.get_dataset(context().database, principal, dataset_id)), 201 if created else 200, headers
 
 
 @routes.get("")
@@ -58,7 +60,7 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
 def get_datasets() -> Response:
     """List data sets, newest first."""
     query = parse_query(PageQuery)
-    page = views.list_datasets(context().database, query.cursor, query.limit)
+    page = views.list_datasets(context().database, reader(), query.cursor, query.limit)
     return jsonify({"items": page.items, "next_cursor": page.next_cursor})
 
 
@@ -69,7 +71,7 @@ def get_dataset(dataset_id: str) -> Response:
 
     One that is not being registered any more has an `ETag`.
     """
-    return jsonify(views.get_dataset(context().database, dataset_id))
+    return jsonify(views.get_dataset(context().database, reader(), dataset_id))
 
 
 @routes.delete("/<dataset_id>")
@@ -79,8 +81,9 @@ def delete_dataset(dataset_id: str) -> tuple[str, int]:
 
     What jobs on it were given can still be shown. 409: jobs wait for it, or run on it.
     """
-    principal, row = writer(), views.find_dataset(context().database, dataset_id)
-    if not datasets.may_remove(reader(), row):
-        abort(403, "a data set is removed by an admin, or by who registered it")
-    datasets.remove(context().database, context().store, row.id, principal.user)
+    principal, row = writer(), views.find_dataset(context().database, writer(), dataset_id)
+    if not datasets.may_remove(context().database, principal, row):
+        abort(403, "a data set is removed by who registered it, or by an admin of its project")
+    noting = noted(context().database, Act(principal, "dataset.remove", project=row.project, detail={"name": row.name}))
+    datasets.remove(context().database, context().store, row.id, principal.user, noting)
     return "", 204

@@ -21,7 +21,7 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
-from services.downloads import artifact_response
+from services.downloads import download
 from services.views import JobFilter
 
 routes = Section(
@@ -66,7 +66,7 @@ def _made(job: dict[str, Any], created: bool) -> tuple[Response, int, dict[str, 
 def get_jobs() -> Response:
     """List jobs, newest first, without those that have a parent."""
     query = parse_query(JobsQuery)
-    wanted = JobFilter(state=query.state, kind=query.kind, dataset=query.dataset, q=query.q)
+    wanted = JobFilter(query.state, query.kind, query.dataset, query.q, project=query.project)
     page = views.list_jobs(context().database, reader(), wanted, query.cursor, query.limit)
     return _items(page.items, page.next_cursor)
 
@@ -212,4 +212,4 @@ def get_artifact(job_id: str, name: str) -> Response:
 
     The file, or a redirect to where it is stored. Its `ETag` is its SHA-256.
     """
-    return artifact_response(context().store, views.get_artifact(context().database, reader(), job_id, name))
+    return download(context(), reader(), job_id, name)

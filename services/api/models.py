@@ -70,11 +70,11 @@ def post_model() -> tuple[Response, int, dict[str, str]]:
     """
     principal, body, key = writer(), parse_body(ModelBody), idempotency_key()
     if body.job is not None:
-        wanted = models.Wanted(body.name, body.job, body.alias, body.note)
+        wanted = models.Wanted(body.name, body.job, body.alias, body.note, body.project)
         version, created = models.register(context(), principal, wanted)
     else:
-        upload = str(body.upload)
-        version, created = model_jobs.import_model(context(), principal, body.name, upload, body.note, key)
+        coming = model_jobs.Coming(body.name, str(body.upload), body.note, body.project, key)
+        version, created = model_jobs.import_model(context(), principal, coming)
     return jsonify(version), 201 if created else 200, {"Location": _address(version)}
 
 
@@ -98,17 +98,9 @@ def delete_model(model_id: str) -> tuple[str, int]:
 
     What they were, and came from, can still be shown. 409: jobs wait for one, or run with it.
     """
-    _changeable(model_id)
+    models.require(context().database, writer(), model_id)
     models.remove(context(), writer(), model_id)
     return "", 204
-
-
-def _changeable(model_id: str) -> None:
-    """403 for whoever may see a model and not change it."""
-    with context().database.read() as session:
-        row = models.find_model(session, reader(), model_id)
-    if not models.may_change(writer(), row):
-        abort(403, "a model is changed by an admin, or by who registered it")
 
 
 @routes.get("/<model_id>/versions")
@@ -136,7 +128,7 @@ def delete_version(model_id: str, version: str) -> tuple[str, int]:
 
     What it was, and came from, can still be shown. 409: jobs wait for it, or run with it.
     """
-    _changeable(model_id)
+    models.require(context().database, writer(), model_id)
     models.remove(context(), writer(), model_id, version)
     return "", 204
 
@@ -228,7 +220,7 @@ def put_alias(model_id: str, alias: str) -> Response:
     409: with `expected`, somebody else has moved it meanwhile.
     """
     principal, body = writer(), parse_body(AliasBody)
-    _changeable(model_id)
+    models.require(context().database, writer(), model_id)
     database = context().database
     return jsonify(models.point(database, principal, model_id, alias, body.version, body.expected))
 
@@ -237,6 +229,6 @@ def put_alias(model_id: str, alias: str) -> Response:
 @documented({204: None}, problems=[409])
 def delete_alias(model_id: str, alias: str) -> tuple[str, int]:
     """Forget an alias."""
-    _changeable(model_id)
+    models.require(context().database, writer(), model_id)
     models.drop(context().database, writer(), model_id, alias)
     return "", 204

@@ -57,14 +57,14 @@ MEANINGS = {
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
     304: "It is what you have",
-    401: "There is no token, or it is not known, or was revoked",
-    403: "The token's role may not do this",
+    401: "There is no token, or it is not known, was revoked or has expired",
+    403: "The token's role, its scopes or one's role in the project may not do this",
     404: "There is no such thing, or it is not yours",
     409: "It contradicts what is there",
     413: "The body is too large",
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
-    429: "As much waits as may; try again later",
+    429: "As much waits as may, or the token asks too often; try again later",
     503: "The artifact store does not answer; try again",
     504: "No worker answered in time; try again",
 }
@@ -76,7 +76,7 @@ ANSWERED |= {
     503: ("Retry-After",),
     504: ("Retry-After",),
 }
-ALWAYS = frozenset({401, 422})
+ALWAYS = frozenset({401, 422, 429})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:
@@ -289,7 +289,8 @@ def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[s
     problems |= {413} if operation.body is not None else set()
     for status in problems:
         title, meaning = HTTPStatus(status).phrase, operation.problems.get(status) or _meaning(status)
-        example = {"type": "about:blank", "title": title, "status": status, "detail": meaning}
+        told = {"request_id": "0193a1f2b7c04e5d", "detail": meaning}
+        example: Json = {"type": "about:blank", "title": title, "status": status, **told}
         if status == 422:
             example["errors"] = [example_of(schemas["WrongField"], schemas)]
         content = {"application/problem+json": {"schema": _reference(answers.Problem), "example": example}}

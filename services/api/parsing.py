@@ -4,17 +4,18 @@ import base64
 import json
 import math
 import re
-from typing import Any, Literal, Self, TypeVar, get_origin
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import Kind, LockSpec, problems_of
 from services.api.answers import ID, AnyKind
 from services.changes import Topic
 from services.claims import State
-from services.tokens import Role
+from services.tokens import Role, Scope
 from services.webhooks import DeliveryState
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
@@ -28,6 +29,9 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
+PROJECT: Any = Field(None, min_length=1, max_length=201, description="that it belongs to; null: one's own")
+
+
 class JobBody(Body):
     """A job to submit."""
 
@@ -35,6 +39,7 @@ class JobBody(Body):
     dataset: str = Field(
         min_length=1, max_length=200, description="name or id of a registered data set", examples=["ham10000"]
     )
+    project: str | None = PROJECT
     name: str | None = Field(None, min_length=1, max_length=200, description="null: named for what it does")
     priority: int = Field(0, ge=-100, le=100, description="the highest goes first")
     spec: dict[str, Any] = Field(default_factory=dict)
@@ -50,6 +55,7 @@ class CloneBody(Body):
     """What a clone does otherwise; what is left out stays. `spec` holds the fields that change."""
 
     dataset: str | None = Field(None, min_length=1, max_length=200)
+    project: str | None = Field(None, min_length=1, max_length=201)
     name: str | None = Field(None, min_length=1, max_length=200)
     priority: int | None = Field(None, ge=-100, le=100)
     spec: dict[str, Any] = Field(default_factory=dict, examples=[{"training": {"seed": 1}}])
@@ -92,6 +98,7 @@ class DatasetBody(Body):
     format: str = Field(
         min_length=1, max_length=40, description="as `bgpanet dataset formats` lists them", examples=["ham10000"]
     )
+    project: str | None = PROJECT
     source: SourceBody | None = Field(None, examples=[{"path": "/data/HAM10000"}])
     path: str | None = Field(None, min_length=1, max_length=4096)
     licence: str | None = Field(None, min_length=1, max_length=2000)
@@ -114,6 +121,7 @@ class UploadBody(Body):
     """A file that is to be sent in parts."""
 
     name: str = Field(min_length=1, max_length=200, examples=["ham10000.zip"])
+    project: str | None = PROJECT
     size: int = Field(ge=1, lt=2**63, description="bytes", examples=[4])
     sha256: str = Field(
         pattern="^[0-9a-f]{64}$",
@@ -140,6 +148,7 @@ class ModelBody(Body):
         None, min_length=1, max_length=50, description="is to stand for it from now on", examples=["champion"]
     )
     note: str | None = Field(None, min_length=1, max_length=2000)
+    project: str | None = Field(None, min_length=1, max_length=201, description="null: one's own")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -166,12 +175,41 @@ class AliasBody(Body):
     )
 
 
+def _time(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be a time as RFC 3339 has it, e.g. 2026-03-01T09:30:00Z")
+    return datetime.fromisoformat(value)
+
+
 class TokenBody(Body):
     """A token to make."""
 
     name: str = Field(min_length=1, max_length=200, examples=["notebook"])
-    user: str = Field(min_length=1, max_length=200, examples=["ada"])
-    role: Role = "researcher"
+    user: str | None = Field(
+        None, min_length=1, max_length=200, description="null: one's own; others' for admins", examples=["ada"]
+    )
+    role: Role | None = Field(None, description="null: one's own, but for an admin researcher", examples=["researcher"])
+    scopes: list[Scope] | None = Field(
+        None, min_length=1, description="null: those of the token that asks", examples=[["read", "submit"]]
+    )
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_time)] | None = Field(
+        None, description="null: it holds until it is revoked"
+    )
+
+
+class ProjectBody(Body):
+    """A project to make."""
+
+    id: str = Field(
+        min_length=2, max_length=63, pattern="^[a-z0-9][a-z0-9-]+$", description="how it is named", examples=["derma"]
+    )
+    title: str | None = Field(None, min_length=1, max_length=200, examples=["Dermoscopy study"])
+
+
+class MemberBody(Body):
+    """What a member of a project may do in it."""
+
+    role: Role = Field(examples=["researcher"])
 
 
 class WebhookBody(Body):
@@ -202,6 +240,7 @@ class PageQuery(Query):
 class JobsQuery(PageQuery):
     state: State | None = Field(None, description="only those in this state")
     kind: AnyKind | None = Field(None, description="only those of this kind")
+    project: str | None = Field(None, max_length=201, description="only those of this project")
     dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
     q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
 
@@ -226,6 +265,15 @@ class TrialQuery(Query):
 class LogsQuery(Query):
     after: int = Field(0, ge=0, lt=2**63, description="only lines with higher ids")
     limit: int = Field(1000, ge=1, le=10_000, description="most lines")
+
+
+class AuditQuery(Query):
+    user: str | None = Field(None, max_length=200, description="only what this user did")
+    action: str | None = Field(None, max_length=60, description="only this, e.g. `job.submit`")
+    subject: str | None = Field(None, max_length=400, description="only what was done to this id")
+    project: str | None = Field(None, max_length=201, description="only what was done in this project")
+    cursor: int | None = Field(None, ge=1, lt=2**63, description="the `next_cursor` of the page before")
+    limit: int = Field(50, ge=1, le=500, description="most items of a page")
 
 
 class EventsQuery(Query):

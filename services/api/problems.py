@@ -8,14 +8,15 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from bgpanet.errors import InvalidInput, Problem
-from services.errors import Busy, Conflict, Damaged, NoAnswer, NotFound, ServiceError, StorageError
+from services.errors import Busy, Conflict, Damaged, Forbidden, NoAnswer, NotFound, ServiceError, StorageError
+from services.telemetry.requests import request_id
 
 log = logging.getLogger(__name__)
 
 
 def problem(status: int, title: str, detail: str = "", problems: Iterable[Problem] = ()) -> Response:
     """A problem document. `errors` lists every wrong field."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "request_id": request_id()}
     if detail:
         body["detail"] = detail
     if errors := [{"field": item.where, "detail": item.what} for item in problems]:
@@ -34,6 +35,9 @@ def handle_errors(target: Blueprint | Flask) -> None:
 
     def missing(error: NotFound) -> Response:
         return problem(404, "Not found", str(error))
+
+    def forbidden(error: Forbidden) -> Response:
+        return problem(403, "Not allowed", str(error))
 
     def conflict(error: Conflict) -> Response:
         return problem(409, "Conflict", str(error))
@@ -71,6 +75,7 @@ def handle_errors(target: Blueprint | Flask) -> None:
 
     target.register_error_handler(InvalidInput, invalid)
     target.register_error_handler(NotFound, missing)
+    target.register_error_handler(Forbidden, forbidden)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
     target.register_error_handler(NoAnswer, unanswered)

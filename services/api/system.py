@@ -1,14 +1,13 @@
-"""Workers, tokens, and who one is."""
-
-from typing import Any
+"""Workers, and who one is."""
 
 from flask import Response, jsonify
 
-from services import tokens, views
+from services import views
 from services.api import answers
-from services.api.access import admin, context, reader
+from services.api.access import context, reader
 from services.api.documentation import Section, documented
-from services.api.parsing import TokenBody, parse_body
+from services.tables import personal
+from services.tokens import SCOPES
 from services.views import timestamp
 
 routes = Section(
@@ -16,10 +15,8 @@ routes = Section(
     __name__,
     tags={
         "workers": "Worker slots that were heard of lately",
-        "tokens": "Bearer tokens; for admins",
-        "me": "Whose token it is",
+        "me": "Whose token it is, and what it may",
     },
-    paths={"token_id": ("id of a token", answers.ID)},
 )
 
 
@@ -27,42 +24,31 @@ routes = Section(
 @documented({200: answers.Me})
 def get_me() -> Response:
     """Tell whose token it is."""
-    return jsonify({"user": reader().user, "role": reader().role})
+    principal = reader()
+    return jsonify(
+        {
+            "user": principal.user,
+            "role": principal.role,
+            "scopes": [scope for scope in SCOPES if scope in principal.scopes],
+            "token_id": principal.token_id,
+            "expires_at": timestamp(principal.expires_at),
+            "project": personal(principal.user),
+        }
+    )
 
 
 @routes.get("/workers")
 @documented({200: answers.Page[answers.Worker]})
 def get_workers() -> Response:
-    """List worker slots, by name."""
-    return jsonify({"items": views.list_workers(context().database), "next_cursor": None})
+    """List worker slots, by name.
 
-
-@routes.get("/tokens")
-@documented({200: answers.Page[answers.Token]}, problems=[403])
-def get_tokens() -> Response:
-    """List tokens, newest first, without their secrets."""
-    admin()
-    return jsonify({"items": [_token(row) for row in tokens.list_tokens(context().database)], "next_cursor": None})
-
-
-@routes.post("/tokens")
-@documented({201: answers.NewToken}, body=TokenBody)
-def post_token() -> tuple[Response, int]:
-    """Make a token."""
-    admin()
-    body = parse_body(TokenBody)
-    token_id, secret = tokens.create(context().database, body.name, body.user, body.role)
-    return jsonify({"id": token_id, **body.model_dump(), "token": secret}), 201
-
-
-@routes.delete("/tokens/<token_id>")
-@documented({204: None})
-def delete_token(token_id: str) -> tuple[str, int]:
-    """Revoke a token."""
-    admin()
-    tokens.revoke(context().database, token_id)
-    return "", 204
-
-
-def _token(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "created_at": timestamp(row["created_at"]), "revoked_at": timestamp(row["revoked_at"])}
+    Which job one has is told to whoever sees the job.
+    """
+    items = views.list_workers(context().database)
+    seen = views.visible_among(context().database, reader(), [item["job"] for item in items if item["job"]])
+    return jsonify(
+        {
+            "items": [{**item, "job": item["job"] if item["job"] in seen else None} for item in items],
+            "next_cursor": None,
+        }
+    )

@@ -13,6 +13,7 @@ def create_blueprint() -> Blueprint:
     )
     dashboard.before_request(access.guard)
     dashboard.after_request(_keep_private)
+    dashboard.after_request(access.note_refusal)
     dashboard.context_processor(access.template_values)
     for part in (session, lists, job, assets):
         dashboard.register_blueprint(part.routes)

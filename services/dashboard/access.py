@@ -1,19 +1,21 @@
 """Who looks: a signed session that lives as long as its token, and forms that only our own pages can send."""
 
-import hashlib
+import math
 import re
 import secrets
 from typing import Any, cast
 
-from flask import abort, current_app, g, redirect, request, session, url_for
-from sqlalchemy import select
+from flask import Response, abort, current_app, g, redirect, request, session, url_for
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import tokens
+from services import audit, tokens
+from services.audit import Act
 from services.context import Context
-from services.tables import Token
-from services.tokens import ROLES, Principal
+from services.last_use import LastUse
+from services.refusals import Refusals, is_refusal
+from services.throttle import Throttle
+from services.tokens import Principal
 
 STATIC = ("dashboard.static", "dashboard.assets.plotly")
 OPEN = (*STATIC, "dashboard.session.login", "dashboard.session.post_login")
@@ -36,28 +38,39 @@ def guard() -> BaseResponse | None:
     if principal is None:
         return redirect(url_for("dashboard.session.login", next=_here()))
     g.principal = principal
+    if principal.token_id is not None:
+        cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
+        if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
+            abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
     if request.method == "POST" and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
     return None
 
 
 def sign_in(secret: str) -> bool:
-    """Opens a session for a token's secret. False where it is unknown or revoked."""
-    if tokens.verify(context().database, secret) is None:
+    """Opens a session for a token's secret. False where it is unknown, revoked or expired."""
+    principal = tokens.verify(context().database, secret)
+    if principal is None:
         return False
+    audit.note(context().database, Act(principal, "session.begin"))
     session.clear()
-    session["token"] = hashlib.sha256(secret.encode()).hexdigest()
+    session["token"] = tokens.digest_of(secret)
     return True
 
 
+def note_refusal(response: Response) -> Response:
+    """After every request: what somebody may not do is written into the audit trail."""
+    principal = g.get("principal")
+    if principal is not None and is_refusal(request.method, response.status_code):
+        refusals = cast(Refusals, current_app.extensions["bgpanet_refusals"])
+        refusals.note(principal, request.method, request.path, response.status_code)
+    return response
+
+
 def _principal() -> Principal | None:
-    """Whom the session's token belongs to; None where there is none, or it was revoked since."""
+    """Whom the session's token belongs to; None where there is none, or it has ended since."""
     digest = session.get("token")
-    if not isinstance(digest, str):
-        return None
-    with context().database.read() as sql:
-        token = sql.scalar(select(Token).where(Token.digest == digest, Token.revoked_at.is_(None)))
-    return None if token is None else Principal(token.user, next(role for role in ROLES if role == token.role))
+    return tokens.verify_digest(context().database, digest) if isinstance(digest, str) else None
 
 
 def reader() -> Principal:
@@ -68,7 +81,7 @@ def reader() -> Principal:
 def writer() -> Principal:
     """Who looks; 403 for a viewer."""
     if not reader().may_write:
-        abort(403, "a viewer's token may only read")
+        abort(403, "this needs a researcher's token with the scope `submit`")
     return reader()
 
 

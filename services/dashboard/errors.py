@@ -5,7 +5,7 @@ import logging
 from flask import Blueprint, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from services.errors import Busy, Conflict, NotFound, StorageError
+from services.errors import Busy, Conflict, Forbidden, NotFound, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,9 @@ def handle_errors(target: Blueprint) -> None:
     def missing(error: NotFound) -> tuple[str, int]:
         return page(404, "Not found", f"{error}, or it is not yours to see.")
 
+    def forbidden(error: Forbidden) -> tuple[str, int]:
+        return page(403, "Not allowed", f"{error}.")
+
     def conflict(error: Conflict) -> tuple[str, int]:
         return page(409, "That can't be done now", f"{error}.")
 
@@ -29,14 +32,17 @@ def handle_errors(target: Blueprint) -> None:
         log.error("storage: %s", error)
         return page(503, "The artifact store does not answer", "Try again in a moment.")
 
-    def http(error: HTTPException) -> tuple[str, int]:
-        return page(error.code or 500, error.name, error.description or "")
+    def http(error: HTTPException) -> tuple[str, int, dict[str, str]]:
+        told = page(error.code or 500, error.name, error.description or "")
+        wait = getattr(error, "retry_after", None)
+        return *told, {} if wait is None else {"Retry-After": str(wait)}
 
     def unexpected(error: Exception) -> tuple[str, int]:
         log.exception("unhandled error in %s %s", request.method, request.path, exc_info=error)
         return page(500, "Something went wrong here", "The server's log has the details.")
 
     target.register_error_handler(NotFound, missing)
+    target.register_error_handler(Forbidden, forbidden)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
     target.register_error_handler(StorageError, storage)

@@ -12,7 +12,7 @@ from services.dashboard.assets import plotly_address
 from services.dashboard.charts import Chart, fold_charts, training_charts
 from services.dashboard.lists import template
 from services.dashboard.results import main_figure, results
-from services.downloads import artifact_response
+from services.downloads import download
 from services.tables import TERMINAL
 
 routes = Blueprint("job", __name__, url_prefix="/jobs/<job_id>")
@@ -32,7 +32,7 @@ def page(job_id: str) -> str:
         parent=views.get_job(database, principal, job["parent"]) if job["parent"] else None,
         folds=[{**child, "figure": main_figure(child["summary"])} for child in children],
         results=results(job["summary"]),
-        dataset=views.find_dataset(database, job["dataset_id"]) if job["dataset_id"] else None,
+        dataset=views.dataset_of(database, job),
         events=views.list_events(database, principal, job_id),
         attempts=views.list_attempts(database, principal, job_id),
         artifacts=views.list_artifacts(database, principal, job_id),
@@ -94,7 +94,7 @@ def _back(job: dict[str, Any], said: str = "") -> BaseResponse:
 
 @routes.get("/artifacts/<name>")
 def artifact(job_id: str, name: str) -> Response:
-    return artifact_response(context().store, views.get_artifact(context().database, reader(), job_id, name))
+    return download(context(), reader(), job_id, name)
 
 
 def _charts(job: dict[str, Any]) -> list[Chart]:

@@ -32,7 +32,7 @@ def jobs() -> str:
 
 @routes.get("/datasets")
 def datasets() -> str:
-    page = views.list_datasets(context().database, request.args.get("cursor"))
+    page = views.list_datasets(context().database, reader(), request.args.get("cursor"))
     return render_template(template("datasets"), datasets=page.items, next_cursor=page.next_cursor)
 
 

@@ -29,6 +29,7 @@ and the record of what happened).
 from services.jobs.attempts import (
     REASONS,
     RETRY_DELAYS,
+    TRIED_AGAIN,
     claim,
     confirm_cancel,
     count_waiting,
@@ -46,6 +47,7 @@ from services.jobs.wishes import cancel, pause, resume, set_priority
 __all__ = [
     "REASONS",
     "RETRY_DELAYS",
+    "TRIED_AGAIN",
     "cancel",
     "claim",
     "confirm_cancel",

@@ -66,6 +66,7 @@ def claim(
             children=tuple(children),
             seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
             model_version_id=job.model_version_id,
+            traceparent=job.traceparent,
         )
 
 

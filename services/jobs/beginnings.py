@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from services import model_registry, registry
 from services.claims import NO_LIMITS, Limits, NewJob
-from services.database import Database, now_ms
+from services.database import Also, Database, nothing, now_ms
 from services.errors import Busy, Conflict, NotFound
 from services.ids import new_id
 from services.jobs.families import begin_if_ready, child_of, lock_with_children, move_on
@@ -24,10 +24,12 @@ from services.tables import (
     LogLine,
     Metric,
     Transition,
+    personal,
 )
+from services.telemetry import tracing
 
 
-def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple[str, bool]:
+def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS, also: Also = nothing) -> tuple[str, bool]:
     """Inserts a job with its children, `queued`. Returns its id, and whether it is new.
 
     The same idempotency key of the same owner gives the job that it gave before.
@@ -45,6 +47,7 @@ def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple
             _hold(session, new)
             job_id = _insert(session, new, None, None)
             begin_if_ready(session, or_(Job.id == job_id, Job.parent_id == job_id))
+            also(session, job_id)
             return job_id, True
     except IntegrityError:
         # Another request with the same key committed between our look and our insert.
@@ -54,7 +57,7 @@ def submit(database: Database, new: NewJob, limits: Limits = NO_LIMITS) -> tuple
         raise
 
 
-def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
+def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS, also: Also = nothing) -> str:
     """Tries a job that failed or was cancelled again, as a new job, whose id is returned; asked again, the same one.
 
     The new job goes on from the newest checkpoint, which becomes its own. That of a parent takes over the children that
@@ -83,6 +86,7 @@ def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS) -> str:
         again = _again(session, job, job.parent_id)
         if session.scalar(select(exists().where(child_of(again)))):
             move_on(session, again)
+        also(session, again)
         return again
 
 
@@ -107,7 +111,8 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     is_same = (new.dataset_id, new.model_version_id) == (job.dataset_id, job.model_version_id)
     same_data = is_same if new.registers is None and new.imports is None else new.name == job.name
     asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
-    if not same_data or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
+    same_place = (new.project or personal(new.created_by)) == job.project
+    if not same_data or not same_place or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
         raise Conflict(f"the idempotency key was used for job {job.id}, which asks for something else; take a new key")
     return job.id
 
@@ -143,14 +148,18 @@ def _hold(session: Session, new: NewJob) -> None:
 
 
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
-    job_id = new_id()
+    job_id, project = new_id(), new.project or personal(new.created_by)
     if new.imports is not None and new.model_version_id is not None:
-        model_registry.begin(session, new.model_version_id, new.imports, new.created_by, job_id, new.spec["note"])
+        note = new.spec["note"]
+        model_registry.begin(session, new.model_version_id, new.imports, project, new.created_by, job_id, note)
     if new.registers is not None and new.dataset_id is not None:
-        registry.begin(session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id)
+        registry.begin(
+            session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id, project
+        )
     session.execute(
         insert(Job).values(
             id=job_id,
+            project=project,
             kind=new.kind,
             name=new.name,
             state="queued",
@@ -178,6 +187,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             created_by=new.created_by,
             idempotency_key=new.idempotency_key,
             created_at=now_ms(),
+            traceparent=tracing.current(),
         )
     )
     for label in sorted(set(new.labels)):
@@ -226,6 +236,7 @@ _COPIED = (
     "dataset_id",
     "model_version_id",
     "created_by",
+    "project",
     "priority",
     "resource_class",
     "weights",

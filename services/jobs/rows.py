@@ -10,6 +10,7 @@ from services.claims import Lease
 from services.database import now_ms
 from services.errors import StaleAttempt
 from services.tables import Job, Transition
+from services.telemetry import catalogue, metrics
 
 
 def ms(seconds: float) -> int:
@@ -29,6 +30,7 @@ def fence(session: Session, lease: Lease, changes: Mapping[str, Any]) -> None:
     """Locks the job's row and applies `changes`, if the lease still holds."""
     statement = update(Job).where(_held_by(lease)).values(changes or {"attempt": Job.attempt})
     if not changed(session.execute(statement)):
+        metrics.count(catalogue.STALE_WRITES)
         raise StaleAttempt(f"attempt {lease.attempt} of job {lease.job_id} no longer holds its lease")
 
 

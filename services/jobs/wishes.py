@@ -3,14 +3,14 @@
 from sqlalchemy import and_, case, select, update
 from sqlalchemy.orm import Session
 
-from services.database import Database
+from services.database import Also, Database, nothing
 from services.errors import Conflict
 from services.jobs.families import begin_if_ready, cancel_idle, has_children, lock_with_children, move_on
 from services.jobs.rows import note
 from services.tables import TERMINAL, Job
 
 
-def cancel(database: Database, job_id: str) -> str:
+def cancel(database: Database, job_id: str, also: Also = nothing) -> str:
     """Cancels a job and its children: those that wait at once, those that run as soon as their worker hears of it.
 
     Returns the job's state after that. A job that has ended stays as it is.
@@ -19,10 +19,11 @@ def cancel(database: Database, job_id: str) -> str:
         family = lock_with_children(session, job_id)
         cancel_idle(session, family, "cancelled before a worker had it")
         session.execute(update(Job).where(Job.id.in_(family), Job.state == "running").values(cancel_requested=True))
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def pause(database: Database, job_id: str) -> str:
+def pause(database: Database, job_id: str, also: Also = nothing) -> str:
     """Has a job and its children stop: those that wait at once, those that run after they have written a checkpoint.
 
     Returns the job's state after that.
@@ -43,10 +44,11 @@ def pause(database: Database, job_id: str) -> str:
         for member in paused:
             note(session, member, 0, "paused", "paused on request")
         session.execute(update(Job).where(Job.id.in_(family), Job.worker.is_not(None)).values(pause_requested=True))
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def resume(database: Database, job_id: str) -> str:
+def resume(database: Database, job_id: str, also: Also = nothing) -> str:
     """Lets a paused job and its children go on. Returns the job's state after that; one that runs goes on running.
 
     Raises:
@@ -68,10 +70,11 @@ def resume(database: Database, job_id: str) -> str:
             note(session, member, 0, state, "resumed on request")
         begin_if_ready(session, Job.id.in_(family))
         move_on(session, job_id)
+        also(session, job_id)
         return _state(session, job_id)
 
 
-def set_priority(database: Database, job_id: str, priority: int) -> None:
+def set_priority(database: Database, job_id: str, priority: int, also: Also = nothing) -> None:
     """Gives a job and its children another place in the queue.
 
     Raises:
@@ -81,6 +84,7 @@ def set_priority(database: Database, job_id: str, priority: int) -> None:
         family = lock_with_children(session, job_id)
         _refuse_if_ended(session, job_id, "given another priority")
         session.execute(update(Job).where(Job.id.in_(family), Job.state.not_in(TERMINAL)).values(priority=priority))
+        also(session, job_id)
 
 
 def _refuse_if_ended(session: Session, job_id: str, what: str) -> None:

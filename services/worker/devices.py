@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,17 @@ class Device:
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.uuids)}
 
 
-def find_devices(slots: int | None, gpus_per_slot: int = 1) -> list[Device]:
+Choose = Callable[[Sequence[Device]], list[Device]]
+
+
+def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | None = None) -> list[Device]:
     """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, so many together, else `slots` (or one) times its
-    CPU, each with its share of the memory. No torch, no CUDA: the driver's library is asked."""
+    CPU, each with its share of the memory. No torch, no CUDA: the driver's library is asked. choose: takes some of the
+    GPUs."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        found = [] if wanted == "" else _together(visible(gpus(), wanted), gpus_per_slot)[:slots]
+        cards = [] if wanted == "" else visible(gpus(), wanted)
+        found = _together(choose(cards) if choose is not None and cards else cards, gpus_per_slot)[:slots]
     except DriverBroken as error:
         # It would be worse to compute on the CPU in the GPU's place: this slot will be unfit.
         found = [Device(f"GPU ({error})", ("GPU-silent",))]

@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.tables import Artifact, Dataset, Job, ModelVersion, Upload
+from services.telemetry import catalogue, metrics
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
@@ -246,7 +248,8 @@ class Uploader(threading.Thread):
 
     Of checkpoints only the newest counts: one that is overtaken while it waits is skipped. `record` is called once a
     checkpoint is stored whole, with its step, epoch and files. A checkpoint that could not be stored is told to
-    `warn` and costs nothing but time after a later death; artifacts that could not be stored raise in `artifact`.
+    `warn` and costs nothing but time after a later death; `uploaded` hears of the others, with the seconds and the
+    step. Artifacts that could not be stored raise in `artifact`.
 
     What is the same in one checkpoint after the other, as the best weights are, is stored in two copies that they use
     in turn: were it one, a damaged bit of it would cost the newest checkpoint and the one before.
@@ -259,12 +262,13 @@ class Uploader(threading.Thread):
         staging: Path,
         record: Callable[[CheckpointWritten, Mapping[str, StoredFile]], None],
         warn: Callable[[str], None],
+        uploaded: Callable[[float, int], None] = lambda seconds, step: None,
     ) -> None:
         super().__init__(name=f"upload-{claim.lease.job_id[-8:]}", daemon=True)
         self._store, self._staging = store, staging
         self._job = f"jobs/{claim.lease.job_id}"
         self._prefix = f"{self._job}/{claim.lease.attempt}"
-        self._record, self._warn = record, warn
+        self._record, self._warn, self._uploaded = record, warn, uploaded
         self._stored: set[str] = set()
         self._recorded = (-1, 1)  # step and copy of the last checkpoint
         self._waiting: list[tuple[Path, CheckpointWritten]] = []
@@ -325,13 +329,15 @@ class Uploader(threading.Thread):
                 if not self._waiting:
                     return
                 staged, event = self._waiting.pop(0)
-            step, copy = self._recorded
+            (step, copy), begun = self._recorded, time.monotonic()
             copy = copy if event.step == step else 1 - copy  # one of the same step takes its place
             try:
                 files = {file.name: self._put(file, f"-{copy}") for file in sorted(staged.iterdir())}
                 self._record(event, files)
                 self._recorded = (event.step, copy)
+                self._uploaded(time.monotonic() - begun, event.step)
             except (StorageError, OSError, SQLAlchemyError, StaleAttempt) as error:
+                metrics.count(catalogue.UPLOADS_FAILED)
                 self._warn(f"the checkpoint after step {event.step} was not stored: {error}")
             shutil.rmtree(staged, ignore_errors=True)
 

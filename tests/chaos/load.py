@@ -83,7 +83,7 @@ class Load:
         lesions = self.product.folder / "lesions"
         synthetic.draw(lesions, lesions=40, seed=3)
         # By a worker: in this process a run would take over SIGTERM and Ctrl-C.
-        asked = Registration(name=DATASET, format="ham10000", folder=str(lesions))
+        asked = Registration(name=DATASET, format="ham10000", project="shared", folder=str(lesions))
         datasets.register(self.product.context, ADMIN, asked)
         first = {f"train {n}": Order("train", self.training(n)) for n in range(self.variants)}
         first["cross-validation"] = Order("cross_validate", self.training(0, epochs=2))

@@ -114,7 +114,7 @@ def test_the_folds_of_a_cross_validation_that_is_yet_to_run_answer_together_in_s
     assert ended["state"] == "succeeded", ended["error"]
     assert ended["children"]["succeeded"] == ended["summary"]["shards"] > 1
     assert ended["summary"]["members"] == 2
-    images = views.find_dataset(running.context.database, "lesions").images
+    images = views.find_dataset(running.context.database, ADMIN, "lesions").images
     assert ended["summary"]["images"] == images == sum(ended["summary"]["predicted"].values())
     names = {item["name"] for item in views.list_artifacts(running.context.database, ADMIN, job["id"])}
     assert names == {"predictions.csv", "predictions.parquet", "errors.csv"}

@@ -21,7 +21,7 @@ def register(context: Context, name: str, path: Path, format: str = "ham10000", 
     asked = Registration(name=name, format=format, folder=str(path), **more)
     dataset_id, _ = datasets.register(context, ADA, asked)
     work(context)
-    return views.get_dataset(context.database, dataset_id)
+    return views.get_dataset(context.database, ADA, dataset_id)
 
 
 def work(context: Context, between: Callable[[], None] = lambda: None) -> None:

@@ -69,11 +69,11 @@ def files(context: Context) -> list[str]:
 
 def test_a_data_set_is_ready_once_its_job_has_read_and_packed_it(context: Context, drawn: Path) -> None:
     dataset_id = begin(context, "lesions", drawn / "a", licence="CC0", citation="Me, 2026")
-    before = views.get_dataset(context.database, dataset_id)
+    before = views.get_dataset(context.database, ADA, dataset_id)
     assert (before["state"], before["version"], before["digest"], before["images"]) == ("registering", None, None, None)
     assert before["progress"]["fraction"] == 0
     work(context)
-    made = views.get_dataset(context.database, dataset_id)
+    made = views.get_dataset(context.database, ADA, dataset_id)
     assert (made["state"], made["version"], made["progress"]) == ("ready", 1, None)
     assert (made["licence"], made["citation"], made["created_by"]) == ("CC0", "Me, 2026", "ada")
     assert made["columns"] == ["age", "dx_type", "lesion_id", "localization", "sex"]
@@ -92,7 +92,7 @@ def test_other_content_under_a_name_is_its_next_version_and_the_same_again_is_th
     again = register(context, "x", drawn / "a")
     assert (first["version"], second["version"]) == (1, 2)
     assert again["id"] == first["id"]
-    assert [row["id"] for row in views.list_datasets(context.database).items] == [second["id"], first["id"]]
+    assert [row["id"] for row in views.list_datasets(context.database, ADA).items] == [second["id"], first["id"]]
     assert files(context) == kept  # of the same content nothing is stored twice
 
 
@@ -102,12 +102,12 @@ def test_a_name_means_its_newest_version_that_is_ready_and_others_have_to_be_nam
     first, second = register(context, "x", drawn / "a"), register(context, "x", drawn / "b")
     begin(context, "x", drawn / "a")
     for name, expected in (("x", second), ("x@1", first), ("x@2", second), (first["id"], first)):
-        assert views.find_dataset(context.database, name).id == expected["id"]
+        assert views.find_dataset(context.database, ADA, name).id == expected["id"]
     assert register(context, first["id"], drawn / "b")["name"] == first["id"]
-    assert views.find_dataset(context.database, first["id"]).id == first["id"]  # nobody takes its place by a name
+    assert views.find_dataset(context.database, ADA, first["id"]).id == first["id"]  # nobody takes its place by a name
     for name in ("x@3", "x@", "x@-1", "x@1.0", "@1", "x@99999999999999999999"):
         with pytest.raises(NotFound):
-            views.find_dataset(context.database, name)
+            views.find_dataset(context.database, ADA, name)
 
 
 def test_drawn_lesions_without_their_mark_are_another_data_set(context: Context, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_wrong_request_is_refused_before_anything_is_recorded(
     with pytest.raises(InvalidInput) as caught:
         datasets.register(context, ADA, asked)
     assert [problem.where for problem in caught.value.problems] == [field]
-    assert views.list_datasets(context.database).items == []
+    assert views.list_datasets(context.database, ADA).items == []
 
 
 def test_the_same_request_with_the_same_key_is_one_registration(context: Context, drawn: Path) -> None:
@@ -195,22 +195,22 @@ def test_a_registration_whose_worker_died_is_done_by_another_and_the_first_can_w
         job = session.get(Job, dead.lease.job_id)
         assert job is not None
         job.not_before = 0
-    assert views.get_dataset(context.database, dataset_id)["state"] == "registering"
+    assert views.get_dataset(context.database, ADA, dataset_id)["state"] == "registering"
 
     def late() -> None:
         with pytest.raises(StaleAttempt):
             jobs.finish(context.database, dead.lease, {}, [])
 
     work(context, between=late)
-    assert views.get_dataset(context.database, dataset_id)["state"] == "ready"
+    assert views.get_dataset(context.database, ADA, dataset_id)["state"] == "ready"
 
 
 def test_cancelling_a_registration_refuses_its_data_set(context: Context, drawn: Path) -> None:
     dataset_id = begin(context, "x", drawn / "a")
     waiting = submit(context, "x")
-    made = views.get_dataset(context.database, dataset_id)
+    made = views.get_dataset(context.database, ADA, dataset_id)
     assert jobs.cancel(context.database, made["job"]) == "cancelled"
-    assert views.get_dataset(context.database, dataset_id)["state"] == "refused"
+    assert views.get_dataset(context.database, ADA, dataset_id)["state"] == "refused"
     assert state(context, waiting) == ("failed", "invalid_input")
 
 
@@ -283,7 +283,7 @@ def test_a_data_set_that_jobs_used_loses_its_files_and_keeps_their_story(context
     (left,) = files(context)
     with context.store.open(left) as file:
         assert json.load(file)["findings"] == made["findings"]
-    kept = views.get_dataset(context.database, "x@1")
+    kept = views.get_dataset(context.database, ADA, "x@1")
     assert (kept["state"], kept["removed_by"], kept["bytes"]) == ("removed", "ada", 0)
     for field in ("digest", "class_counts", "findings", "groups", "created_by", "created_at", "version"):
         assert kept[field] == made[field]
@@ -298,7 +298,7 @@ def test_a_data_set_that_jobs_used_loses_its_files_and_keeps_their_story(context
 
 def test_a_data_set_that_jobs_wait_for_is_not_removed_and_they_are_named(context: Context, drawn: Path) -> None:
     dataset_id = begin(context, "x", drawn / "a")
-    with pytest.raises(Conflict, match=views.get_dataset(context.database, dataset_id)["job"]):
+    with pytest.raises(Conflict, match=views.get_dataset(context.database, ADA, dataset_id)["job"]):
         remove(context, dataset_id)
     work(context)
     job_id = submit(context, "x", "cross_validate")
@@ -309,7 +309,7 @@ def test_a_data_set_that_jobs_wait_for_is_not_removed_and_they_are_named(context
 def test_removing_a_data_set_leaves_another_with_the_same_content_whole(context: Context, drawn: Path) -> None:
     one, two = register(context, "one", drawn / "a"), register(context, "two", drawn / "a")
     remove(context, one["id"])
-    row = views.find_dataset(context.database, two["id"])
+    row = views.find_dataset(context.database, ADA, two["id"])
     assert all(context.store.exists(file["key"]) for file in row.files.values())
 
 

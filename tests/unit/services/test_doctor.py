@@ -4,11 +4,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, update
 
+from bgpanet.catalogue import IMAGENET_FILES
 from services import doctor, fleet, jobs, local
 from services.context import Context
 from services.database import Database
@@ -101,7 +103,7 @@ def test_a_store_that_loses_or_refuses_is_told(context: Context, monkeypatch: py
 def test_a_disk_that_is_nearly_full_is_told(
     context: Context, monkeypatch: pytest.MonkeyPatch, free: float, verdict: str
 ) -> None:
-    usage = shutil._ntuple_diskusage(10**12, 0, int(free))  # type: ignore[attr-defined]
+    usage = SimpleNamespace(total=10**12, used=0, free=int(free))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     assert {finding.verdict for finding in found(context, "disk")} == {verdict}
 
@@ -131,7 +133,7 @@ def test_a_slot_that_is_unfit_says_why_and_jobs_that_nobody_can_take_are_counted
 def test_weights_that_no_worker_can_have_are_told(context: Context) -> None:
     fleet.beat(context.database, MEMBER, None, {}, Weights("/weights", ["swin_b-68c6b09e.pth"], False))
     assert only(context, "ImageNet weights").what.startswith("1 of ")
-    fleet.beat(context.database, MEMBER, None, {}, Weights("/weights", sorted(doctor.IMAGENET_FILES), False))
+    fleet.beat(context.database, MEMBER, None, {}, Weights("/weights", sorted(IMAGENET_FILES), False))
     assert only(context, "ImageNet weights").verdict == "ok"
 
 

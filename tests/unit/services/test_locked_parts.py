@@ -103,7 +103,7 @@ def test_every_use_of_the_locked_part_is_told(context: Context, drawn: Path, tmp
     submit(context, "evaluate", {"model": model})
     second = submit(context, "evaluate", {"model": model, "part": "locked"})
     jobs.cancel(context.database, second)
-    uses = views.get_dataset(context.database, "lesions")["locked_uses"]
+    uses = views.get_dataset(context.database, ADA, "lesions")["locked_uses"]
     assert [(use["job"], use["model"], use["by"], use["state"]) for use in uses] == [
         (first, model, "ada", "queued"),
         (second, model, "ada", "cancelled"),

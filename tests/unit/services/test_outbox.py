@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services import addresses, deliveries, jobs, outbox, webhooks
+from services import addresses, audit, deliveries, jobs, outbox, webhooks
 from services.context import Context
 from services.database import Database
 from services.errors import Conflict, NotFound
 from services.settings import Settings
-from services.tables import Delivery, Job
+from services.tables import AuditEntry, Delivery, Job
 from services.tokens import Principal
 from services.webhooks import NewWebhook
 from tests.support.clocked import Clock
@@ -166,6 +166,15 @@ def test_what_is_not_yours_does_not_exist(database: Database) -> None:
             act()
     assert [each["id"] for each in webhooks.list_all(database, ADA)] == [own]
     assert len(webhooks.list_all(database, ROOT)) == 2
+
+
+def test_who_made_and_removed_a_webhook_stands_in_the_audit_trail(database: Database) -> None:
+    hook = webhook(database)
+    webhooks.remove(database, ROOT, hook)
+    with database.read() as session:
+        entries = session.execute(select(AuditEntry.action, AuditEntry.subject, AuditEntry.user)).all()
+    assert [tuple(entry) for entry in entries] == [("webhook.create", hook, "ada"), ("webhook.remove", hook, "root")]
+    assert audit.verify(database).broken is None
 
 
 def test_the_number_of_webhooks_of_a_user_is_bounded(database: Database) -> None:

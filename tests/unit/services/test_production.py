@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from services import tokens
+from services import audit, tokens
 from services.context import Context
 from services.database import Database
 from services.errors import Conflict, Insecure
@@ -178,6 +178,7 @@ def test_the_first_token_is_an_admins_and_there_is_no_second_while_it_holds(tmp_
     assert principal.is_admin
     with pytest.raises(Conflict, match="bgpanet token create"):
         first_token(context)
+    assert audit.verify(context.database).head.number == 1
     (known,) = tokens.list_tokens(context.database)
     tokens.revoke(context.database, known["id"])
     assert first_token(context) != secret

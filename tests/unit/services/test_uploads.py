@@ -15,7 +15,7 @@ from services.context import Context
 from services.settings import Settings
 from services.tables import Base, Upload
 from services.web import create_app
-from tests.support.registering import work
+from tests.support.registering import ADA, work
 
 PART = 1000
 CONTENT = bytes(range(256)) * 12
@@ -235,5 +235,5 @@ def test_uploads_go_after_a_week_or_once_they_became_a_data_set(sender: Sender) 
     assert sender.files() == []
     with context.database.read() as session:
         assert session.scalars(select(Upload)).all() == []
-    assert views.find_dataset(context.database, made["id"]).state == "refused"
+    assert views.find_dataset(context.database, ADA, made["id"]).state == "refused"
     datasets.remove(context.database, context.store, made["id"], "ada")

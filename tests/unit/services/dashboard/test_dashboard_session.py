@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from services import jobs, tokens, views
-from services.tokens import Principal
+from services.database import now_ms
+from services.tables import Token
+from services.tokens import NewToken, Principal
 from tests.unit.services.dashboard.browsing import csrf_of
 from tests.unit.services.dashboard.conftest import SignIn
 from tests.unit.services.dashboard.full_service import SPEC, Service, add_datasets
@@ -80,6 +83,27 @@ def test_revoking_a_token_ends_its_session_at_once_and_no_other(made: Service, s
     tokens.revoke(made.context.database, token_id)
     assert ended.get("/jobs").status_code == 302
     assert other.get("/jobs").status_code == 200
+
+
+def test_a_session_ends_when_its_token_expires_and_its_last_use_is_told(made: Service, sign_in: SignIn) -> None:
+    token_id, secret = made.token("ada")
+    client = sign_in(secret=secret)
+    assert client.get("/jobs").status_code == 200
+    with made.context.database.write() as session:
+        session.execute(update(Token).where(Token.id == token_id).values(expires_at=now_ms()))
+    assert client.get("/jobs").status_code == 302
+
+
+def test_a_token_that_may_only_read_changes_nothing_from_a_page(made: Service, sign_in: SignIn) -> None:
+    add_datasets(made)
+    job_id = made.submit(user="ada")
+    secret = tokens.issue(made.context.database, ADMIN, NewToken("t", "ada", scopes=("read",)))[1]
+    client = sign_in(secret=secret)
+    page = client.get(f"/jobs/{job_id}")
+    assert page.status_code == 200
+    answer = client.post(f"/jobs/{job_id}/cancel", data={"csrf": csrf_of(page)})
+    assert answer.status_code == 403
+    assert views.get_job(made.context.database, ADMIN, job_id)["state"] == "queued"
 
 
 def test_a_session_that_someone_signed_with_another_key_is_none(made: Service, sign_in: SignIn) -> None:
