@@ -5,7 +5,10 @@ users, so it is served without any rights: in a sandbox with an origin of its ow
 any host, ours included. A store cannot be told to say so, so pages always come from here.
 """
 
-from flask import Response, redirect, send_file
+import re
+
+from flask import Response, redirect, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from services.artifacts import ArtifactStore
 from services.errors import ArtifactMissing
@@ -13,17 +16,28 @@ from services.tables import Artifact
 
 PAGE = "text/html"
 RIGHTS = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+RANGE = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?")
 
 
 def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
     """The answer to a request for an artifact. Raises StorageError."""
     is_page = artifact.media_type == PAGE
     address = None if is_page else store.address(artifact.key, artifact.name)
-    if address is not None:
-        response = redirect(address, code=302)
-        assert isinstance(response, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
-        return response
-    path = store.local_path(artifact.key)  # a file has a length, which ranges need
+    if address is None:
+        return _file(store, artifact, is_page)
+    if artifact.sha256 in request.if_none_match:
+        return _described(Response(status=304), artifact)
+    if request.method == "HEAD":  # the address is signed for GET alone
+        response = Response(mimetype=artifact.media_type, headers={"Accept-Ranges": "bytes"})
+        response.content_length = artifact.size
+        return _described(response, artifact)
+    response = redirect(address, code=302)
+    assert isinstance(response, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
+    return response
+
+
+def _file(store: ArtifactStore, artifact: Artifact, is_page: bool) -> Response:
+    path = store.local_path(artifact.key)
     if path is not None and not path.is_file():
         raise ArtifactMissing(f"the store has no {artifact.key}")
     response = send_file(
@@ -32,8 +46,30 @@ def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
         as_attachment=not is_page,
         download_name=artifact.name,
         etag=artifact.sha256,
-        conditional=True,
+        conditional=False,
     )
+    response.content_length = artifact.size
+    is_part = _is_one_range() and artifact.sha256 not in request.if_none_match
+    try:
+        response.make_conditional(request, accept_ranges=is_part, complete_length=artifact.size)
+    except RequestedRangeNotSatisfiable:
+        response.close()
+        raise
+    response.headers["Accept-Ranges"] = "bytes"
+    return _described(response, artifact)
+
+
+def _described(response: Response, artifact: Artifact) -> Response:
+    response.set_etag(artifact.sha256)
     response.headers["Content-Security-Policy"] = RIGHTS
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _is_one_range() -> bool:
+    """Whether the request asks for one range of bytes. Several, and what is no range, get the whole file, which
+    RFC 9110 allows."""
+    match = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if match is None or match[0] == "bytes=-":
+        return False
+    return match[1] is None or match[2] is None or int(match[1]) <= int(match[2])

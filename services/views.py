@@ -3,18 +3,24 @@
 A job is visible to its owner and to admins; whatever is not visible does not exist (`NotFound`).
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, case, func, or_, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, Text, case, cast, func, or_, select, true
+from sqlalchemy.orm import Session, aliased, defer
+from sqlalchemy.orm.attributes import set_committed_value
 
+from bgpanet.validation import nearest
+from services import listing
 from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
 from services.fleet import LOST_MS
+from services.listing import DatasetFilter
+from services.listing import JobFilter as JobFilter
 from services.tables import (
     Artifact,
     Attempt,
@@ -32,6 +38,7 @@ from services.tokens import Principal
 
 PARENTS = ("cross_validate", "study", "predict")
 STATES = get_args(State)
+TOLD_NAMES, MOST_NAMES = 10, 1000  # of data sets: told where none is near; looked through for a near one
 NO_PROGRESS = {
     "fraction": 0.0,
     "step": None,
@@ -42,6 +49,8 @@ NO_PROGRESS = {
     "message": "",
 }
 _JOBS = select(Job, Dataset.name, Dataset.version).join(Dataset)
+_PARENT = aliased(Job)
+JobRow = Row[Job, str, int | None] | tuple[Job, str, int | None]  # with its data set's name and version
 
 
 @dataclass(frozen=True)
@@ -50,17 +59,6 @@ class Page:
 
     items: list[dict[str, Any]]
     next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs are asked for. None: all."""
-
-    state: str | None = None
-    kind: str | None = None
-    dataset: str | None = None
-    q: str | None = None
-    parent: str | None = None
 
 
 def timestamp(ms: int | None) -> str | None:
@@ -79,23 +77,33 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs, newest first; without a parent in the filter only those that have none."""
-    query = _JOBS.where(_visible(principal))
-    query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
-    if wanted.state:
-        query = query.where(Job.state == wanted.state)
-    if wanted.kind:
-        query = query.where(Job.kind == wanted.kind)
-    if wanted.dataset:
-        query = query.where(_named(wanted.dataset))
-    if wanted.q:
-        query = query.where(Job.name.icontains(wanted.q, autoescape=True))
-    if cursor:
-        query = query.where(Job.id < cursor)
     with database.read() as session:
-        rows = session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).all()
-        more = len(rows) > limit
-        items = _render(session, rows[:limit])
-    return Page(items, items[-1]["id"] if more else None)
+        ids = listing.job_ids(session, _visible(principal), wanted, cursor, limit + 1)
+        shown = ids[:limit]
+        rows = session.execute(_JOBS.where(Job.id.in_(shown)).order_by(Job.id.desc())).all()
+        return Page(_render(session, rows), shown[-1] if len(ids) > limit else None)
+
+
+def list_jobs_as_text(
+    database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
+) -> str:
+    """The page of `list_jobs` as JSON. What is large in it is not read and written anew: in the database it is text."""
+    large = (Job.spec, Job.summary)
+    query = _JOBS.options(*(defer(column) for column in large)).add_columns(*(cast(column, Text) for column in large))
+    with database.read() as session:
+        ids = listing.job_ids(session, _visible(principal), wanted, cursor, limit + 1)
+        shown = ids[:limit]
+        found = session.execute(query.where(Job.id.in_(shown)).order_by(Job.id.desc())).all()
+        for job, *_ in found:
+            for column in large:
+                set_committed_value(job, column.key, None)  # else it would be fetched when it is rendered
+        items = _render(session, [row[:3] for row in found])
+    texts = []
+    for item, (*_, spec, summary) in zip(items, found, strict=True):
+        plain = {name: value for name, value in item.items() if name not in ("spec", "summary")}
+        texts.append(f'{json.dumps(plain)[:-1]}, "spec": {spec}, "summary": {summary}}}')
+    next_cursor = shown[-1] if len(ids) > limit else None
+    return f'{{"items": [{", ".join(texts)}], "next_cursor": {json.dumps(next_cursor)}}}'
 
 
 def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
@@ -244,15 +252,14 @@ def _visible(principal: Principal) -> ColumnElement[bool]:
     return true() if principal.is_admin else Job.created_by == principal.user
 
 
-def _render(session: Session, rows: Sequence[Row[Job, str, int | None]]) -> list[dict[str, Any]]:
+def _render(session: Session, rows: Sequence[JobRow]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
     parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
     if parents:
         # Of a job that was tried again, those are counted that it has kept.
-        parent = aliased(Job)
-        counted = or_(Job.superseded_by.is_(None), parent.superseded_by.is_not(None))
-        query = select(Job.parent_id, Job.state, Job.progress).join(parent, parent.id == Job.parent_id)
+        counted = or_(Job.superseded_by.is_(None), _PARENT.superseded_by.is_not(None))
+        query = select(Job.parent_id, Job.state, Job.progress).join(_PARENT, _PARENT.id == Job.parent_id)
         query = query.where(Job.parent_id.in_(parents), counted)
         for parent_id, state, progress in session.execute(query):
             assert parent_id is not None  # noqa: S101 - the query says so
@@ -308,11 +315,16 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
 # ── Data sets and workers ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def list_datasets(database: Database, cursor: str | None = None, limit: int = 50) -> Page:
-    """Data sets in every state, newest first; without those whose content was there already."""
-    query = select(Dataset).where(Dataset.state != "duplicate").order_by(Dataset.id.desc()).limit(limit + 1)
+def list_datasets(
+    database: Database, cursor: str | None = None, limit: int = 50, wanted: DatasetFilter | None = None
+) -> Page:
+    """Data sets in every state, newest first; without those whose content was there already, unless that is asked."""
+    conditions = listing.dataset_conditions(wanted or DatasetFilter())
+    if wanted is None or wanted.state is None:
+        conditions.append(Dataset.state != "duplicate")
     if cursor:
-        query = query.where(Dataset.id < cursor)
+        conditions.append(Dataset.id < cursor)
+    query = select(Dataset).where(*conditions).order_by(Dataset.id.desc()).limit(limit + 1)
     with database.read() as session:
         rows = session.scalars(query).all()
         progress = _registering(session, rows)
@@ -337,7 +349,7 @@ def find_dataset(database: Database, name_or_id: str) -> Dataset:
     """
     ranks = ((Dataset.id == name_or_id, 0), (Dataset.state == "ready", 1), (Dataset.state == "registering", 2))
     best = case(*ranks, else_=3)
-    query = select(Dataset).where(_named(name_or_id)).order_by(best, Dataset.version.desc(), Dataset.id.desc())
+    query = select(Dataset).where(listing.named(name_or_id)).order_by(best, Dataset.version.desc(), Dataset.id.desc())
     with database.read() as session:
         row = session.scalar(query.limit(1))
         if row is not None and row.same_as is not None:
@@ -345,17 +357,12 @@ def find_dataset(database: Database, name_or_id: str) -> Dataset:
         if row is not None:
             return row
         names = session.scalars(
-            select(Dataset.name).where(Dataset.state == "ready").distinct().order_by(Dataset.name).limit(10)
+            select(Dataset.name).where(Dataset.state == "ready").distinct().order_by(Dataset.name).limit(MOST_NAMES)
         ).all()
-    known = f"registered: {', '.join(names)}" if names else "none is registered yet"
-    raise NotFound(f"there is no data set {name_or_id!r}; {known}")
-
-
-def _named(name_or_id: str) -> ColumnElement[bool]:
-    name, at, version = name_or_id.rpartition("@")
-    if at and version.isascii() and version.isdigit() and len(version) < 10:
-        return (Dataset.name == name) & (Dataset.version == int(version))
-    return (Dataset.name == name_or_id) | (Dataset.id == name_or_id)
+    near = nearest(name_or_id, names)
+    known = f"registered: {', '.join(names[:TOLD_NAMES])}" if names else "none is registered yet"
+    hint = f"; did you mean {near!r}?" if near else f"; {known}"
+    raise NotFound(f"there is no data set {name_or_id!r}{hint}")
 
 
 def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[str, Any]]:

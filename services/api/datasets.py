@@ -6,8 +6,9 @@ from services import datasets, views
 from services.api import answers
 from services.api.access import admin, context, reader, writer
 from services.api.documentation import Section, documented
-from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.api.parsing import DatasetBody, DatasetsQuery, idempotency_key, parse_body, parse_query, preferred_wait
 from services.datasets import Registration
+from services.listing import DatasetFilter
 
 routes = Section(
     "datasets",
@@ -54,21 +55,19 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("")
-@documented({200: answers.Page[answers.ListedDataset]}, query=PageQuery)
+@documented({200: answers.Page[answers.ListedDataset], 304: None}, query=DatasetsQuery, headers=["If-None-Match"])
 def get_datasets() -> Response:
     """List data sets, newest first."""
-    query = parse_query(PageQuery)
-    page = views.list_datasets(context().database, query.cursor, query.limit)
+    query = parse_query(DatasetsQuery)
+    wanted = DatasetFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    page = views.list_datasets(context().database, query.cursor, query.limit, wanted)
     return jsonify({"items": page.items, "next_cursor": page.next_cursor})
 
 
 @routes.get("/<dataset_id>")
 @documented({200: answers.Dataset, 304: None}, headers=["If-None-Match"])
 def get_dataset(dataset_id: str) -> Response:
-    """Show a data set.
-
-    One that is not being registered any more has an `ETag`.
-    """
+    """Show a data set."""
     return jsonify(views.get_dataset(context().database, dataset_id))
 
 
