@@ -96,7 +96,7 @@ def fill(database: Database, count: int) -> Filled:
     with database.write() as session:
         session.execute(insert(Dataset), datasets)
     parents = count // (FOLDS * 5)
-    rows = _rows(count, parents, [dataset["id"] for dataset in datasets])
+    rows = _rows(count, parents, [str(dataset["id"]) for dataset in datasets])
     while chunk := list(itertools.islice(rows, CHUNK)):
         with database.write() as session:
             session.execute(insert(Job), chunk)

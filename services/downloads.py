@@ -31,9 +31,9 @@ def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
         response = Response(mimetype=artifact.media_type, headers={"Accept-Ranges": "bytes"})
         response.content_length = artifact.size
         return _described(response, artifact)
-    response = redirect(address, code=302)
-    assert isinstance(response, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
-    return response
+    moved = redirect(address, code=302)
+    assert isinstance(moved, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
+    return moved
 
 
 def _file(store: ArtifactStore, artifact: Artifact, is_page: bool) -> Response:
@@ -49,9 +49,10 @@ def _file(store: ArtifactStore, artifact: Artifact, is_page: bool) -> Response:
         conditional=False,
     )
     response.content_length = artifact.size
-    is_part = _is_one_range() and artifact.sha256 not in request.if_none_match
+    asked = None if artifact.sha256 in request.if_none_match else _one_range(artifact.size)
+    environ = {**request.environ, "HTTP_RANGE": asked or ""}
     try:
-        response.make_conditional(request, accept_ranges=is_part, complete_length=artifact.size)
+        response.make_conditional(environ, accept_ranges=asked is not None, complete_length=artifact.size)
     except RequestedRangeNotSatisfiable:
         response.close()
         raise
@@ -66,10 +67,13 @@ def _described(response: Response, artifact: Artifact) -> Response:
     return response
 
 
-def _is_one_range() -> bool:
-    """Whether the request asks for one range of bytes. Several, and what is no range, get the whole file, which
-    RFC 9110 allows."""
+def _one_range(size: int) -> str | None:
+    """The one range of bytes that the request asks for. Several, and what is no range, get the whole file, which
+    RFC 9110 allows; the last so many of fewer are all."""
     match = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if match is None or match[0] == "bytes=-":
-        return False
-    return match[1] is None or match[2] is None or int(match[1]) <= int(match[2])
+        return None
+    first, last = match[1], match[2]
+    if first is None:
+        return "bytes=0-" if int(last) > size else match[0]
+    return match[0] if last is None or int(first) <= int(last) else None

@@ -86,7 +86,7 @@ def _words(name: InstrumentedAttribute[str], q: str | None) -> list[ColumnElemen
     return [name.icontains(word, autoescape=True) for word in (q or "").split()]
 
 
-def _newest(pages: list[Select[tuple[str]]], limit: int) -> Select[tuple[str]]:
+def _newest(pages: list[Select[str]], limit: int) -> Select[str]:
     if len(pages) == 1:
         return pages[0]
     every = union_all(*(select(page.subquery().c.id) for page in pages)).subquery()

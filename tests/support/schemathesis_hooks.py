@@ -43,24 +43,23 @@ class Seeds:
 def give(schema: Any, seeds: Seeds) -> None:
     """Lets a schema draw what is there."""
 
-    @schema.hook
     def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         return path_parameters and {name: _known(seeds, name, value) for name, value in path_parameters.items()}
 
-    @schema.hook
     def map_headers(context: Any, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         return headers and {**headers, **({"Prefer": MOST_WAIT} if "Prefer" in headers else {})}
 
-    @schema.hook
     def map_body(context: Any, body: Any) -> Any:
         return _applied(seeds, body) if isinstance(body, dict) else body
 
-    @schema.hook
-    def filter_case(context: Any, case: Case) -> bool:
+    def filter_case(context: Any, case: Case[Any]) -> bool:
         return not takes_away(seeds, case)
 
+    for hook in (map_path_parameters, map_headers, map_body, filter_case):
+        schema.hook(hook)
 
-def takes_away(seeds: Seeds, case: Case) -> bool:
+
+def takes_away(seeds: Seeds, case: Case[Any]) -> bool:
     """Whether a request would remove something that is to stay."""
     return case.method.upper() == "DELETE" and not seeds.kept.isdisjoint(
         map(str, (case.path_parameters or {}).values())

@@ -277,7 +277,7 @@ def test_a_store_that_does_not_answer_is_503_with_when_to_try_again(api: Api, mo
 def test_a_database_that_does_not_answer_is_503_with_when_to_try_again(api: Api) -> None:
     answer = api.call("GET", "jobs")
     assert answer.status_code == 200
-    with api.context.database.engine.connect() as connection:
+    with api.context.database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE jobs RENAME TO gone")
     answer = api.call("GET", "jobs")
     assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True)
