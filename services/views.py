@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, case, func, or_, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from services.claims import State
 from services.database import Database, now_ms
@@ -42,6 +42,14 @@ NO_PROGRESS = {
     "message": "",
 }
 _JOBS = select(Job, Dataset.name, Dataset.version).join(Dataset)
+SORTS: dict[str, tuple[tuple[InstrumentedAttribute[Any], ...], bool]] = {
+    "newest": ((Job.id,), True),
+    "oldest": ((Job.id,), False),
+    "name": ((Job.name, Job.id), False),
+    "owner": ((Job.created_by, Job.id), False),
+    "priority": ((Job.priority, Job.id), True),
+}
+"""Orders of a list of jobs: columns of which the last is unique, and whether the largest comes first."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class JobFilter:
     dataset: str | None = None
     q: str | None = None
     parent: str | None = None
+    sort: str = "newest"  # one of SORTS
 
 
 def timestamp(ms: int | None) -> str | None:
@@ -78,7 +87,7 @@ def timestamp(ms: int | None) -> str | None:
 def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
-    """Jobs, newest first; without a parent in the filter only those that have none."""
+    """Jobs in the filter's order; without a parent in the filter only those that have none. cursor: the last id."""
     query = _JOBS.where(_visible(principal))
     query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
     if wanted.state:
@@ -89,13 +98,25 @@ def list_jobs(
         query = query.where(_named(wanted.dataset))
     if wanted.q:
         query = query.where(Job.name.icontains(wanted.q, autoescape=True))
+    columns, descending = SORTS[wanted.sort]
     if cursor:
-        query = query.where(Job.id < cursor)
+        query = query.where(_after(columns, descending, cursor))
+    order = [column.desc() if descending else column.asc() for column in columns]
     with database.read() as session:
-        rows = session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).all()
+        rows = session.execute(query.order_by(*order).limit(limit + 1)).all()
         more = len(rows) > limit
         items = _render(session, rows[:limit])
     return Page(items, items[-1]["id"] if more else None)
+
+
+def _after(columns: Sequence[InstrumentedAttribute[Any]], descending: bool, cursor: str) -> ColumnElement[bool]:
+    """What comes after the job whose id is `cursor`, in the order of `columns`; they end with the id."""
+    found: ColumnElement[bool] = columns[-1] < cursor if descending else columns[-1] > cursor
+    other = aliased(Job)
+    for column in columns[-2::-1]:
+        last = select(getattr(other, column.key)).where(other.id == cursor).scalar_subquery()
+        found = or_(column < last if descending else column > last, and_(column == last, found))
+    return found
 
 
 def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
@@ -232,6 +253,15 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
     return row
 
 
+def list_explanations(database: Database, principal: Principal, job_id: str) -> list[tuple[str, str]]:
+    """(job, artifact) of every picture in the results of jobs that explained this one, the newest job first."""
+    query = select(Artifact.job_id, Artifact.name).join(Job, Job.id == Artifact.job_id).where(_visible(principal))
+    query = query.where(Job.kind == "explain", Job.spec["model"].as_string() == job_id)
+    with database.read() as session:
+        rows = session.execute(query.where(Artifact.media_type == "image/png").order_by(Job.id.desc(), Artifact.name))
+        return [(explaining, name) for explaining, name in rows]
+
+
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
     query = select(Job.state, func.count()).where(_visible(principal), Job.parent_id.is_(None)).group_by(Job.state)
@@ -349,6 +379,12 @@ def find_dataset(database: Database, name_or_id: str) -> Dataset:
         ).all()
     known = f"registered: {', '.join(names)}" if names else "none is registered yet"
     raise NotFound(f"there is no data set {name_or_id!r}; {known}")
+
+
+def find_checks(database: Database, dataset: Dataset) -> Artifact | None:
+    """The file with the whole report of a data set's checks; whoever sees the data set may read it."""
+    with database.read() as session:
+        return session.get(Artifact, (dataset.job_id, "checks.json")) if dataset.job_id else None
 
 
 def _named(name_or_id: str) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import abort, current_app, g, redirect, request, session, url_for
@@ -12,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from services import tokens
 from services.context import Context
+from services.database import Database
 from services.tables import Token
 from services.tokens import ROLES, Principal
 
@@ -50,12 +52,21 @@ def sign_in(secret: str) -> bool:
     return True
 
 
+def may_go_on(principal: Principal) -> Callable[[], bool]:
+    """Whether the session's token still belongs to who opened a stream; may be asked after the request."""
+    digest, database = session.get("token"), context().database
+    return lambda: _owner(database, digest) == principal
+
+
 def _principal() -> Principal | None:
     """Whom the session's token belongs to; None where there is none, or it was revoked since."""
-    digest = session.get("token")
+    return _owner(context().database, session.get("token"))
+
+
+def _owner(database: Database, digest: object) -> Principal | None:
     if not isinstance(digest, str):
         return None
-    with context().database.read() as sql:
+    with database.read() as sql:
         token = sql.scalar(select(Token).where(Token.digest == digest, Token.revoked_at.is_(None)))
     return None if token is None else Principal(token.user, next(role for role in ROLES if role == token.role))
 

@@ -5,6 +5,7 @@ import logging
 from flask import Blueprint, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from bgpanet.errors import InvalidInput
 from services.errors import Busy, Conflict, NotFound, StorageError
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,9 @@ def handle_errors(target: Blueprint) -> None:
 
     def missing(error: NotFound) -> tuple[str, int]:
         return page(404, "Not found", f"{error}, or it is not yours to see.")
+
+    def invalid(error: InvalidInput) -> tuple[str, int]:
+        return page(400, "That can't be understood", "; ".join(map(str, error.problems)))
 
     def conflict(error: Conflict) -> tuple[str, int]:
         return page(409, "That can't be done now", f"{error}.")
@@ -37,6 +41,7 @@ def handle_errors(target: Blueprint) -> None:
         return page(500, "Something went wrong here", "The server's log has the details.")
 
     target.register_error_handler(NotFound, missing)
+    target.register_error_handler(InvalidInput, invalid)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
     target.register_error_handler(StorageError, storage)
