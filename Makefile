@@ -1,6 +1,6 @@
 # `make` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check bench lock images format
+.PHONY: help setup demo test chaos check bench lock images format screenshots
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -39,6 +39,9 @@ check: $(READY) ## lint, format, types, import contracts, migrations, what is de
 
 bench: $(READY) ## measure what can be measured on this machine; writes benchmarks/results
 	$(BIN)/python -m benchmarks
+
+screenshots: $(READY) ## pictures of every page of a product that has just trained, into docs/screenshots
+	$(BIN)/python -m tests.browser.screenshots
 
 format: $(READY) ## mend what lint and format can mend by themselves
 	$(BIN)/ruff check --fix .

@@ -252,6 +252,15 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
     return row
 
 
+def list_explanations(database: Database, principal: Principal, job_id: str) -> list[tuple[str, str]]:
+    """(job, artifact) of every picture in the results of jobs that explained this one, the newest job first."""
+    query = select(Artifact.job_id, Artifact.name).join(Job, Job.id == Artifact.job_id).where(_visible(principal))
+    query = query.where(Job.kind == "explain", Job.spec["model"].as_string() == job_id)
+    with database.read() as session:
+        rows = session.execute(query.where(Artifact.media_type == "image/png").order_by(Job.id.desc(), Artifact.name))
+        return [(explaining, name) for explaining, name in rows]
+
+
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
     query = select(Job.state, func.count()).where(Job.parent_id.is_(None)).group_by(Job.state)
@@ -396,6 +405,12 @@ def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset:
     """The row of the data set of a job that somebody sees, who may not see the data set's project."""
     with database.read() as session:
         return session.get_one(Dataset, job["dataset_id"])
+
+
+def find_checks(database: Database, dataset: Dataset) -> Artifact | None:
+    """The file with the whole report of a data set's checks; whoever sees the data set may read it."""
+    with database.read() as session:
+        return session.get(Artifact, (dataset.job_id, "checks.json")) if dataset.job_id else None
 
 
 def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[str, Any]]:
