@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train, cross-validate and apply skin-lesion classifiers. `bgpanet up` starts everything on this machine; "
     "the other commands talk to BGPANET_URL with BGPANET_TOKEN, else to what was started here.",
-    epilog="Exit statuses: " + ", ".join(f"{status} {what}" for status, what in STATUSES.items()) + ".",
+    epilog="Exit statuses: " + " · ".join(f"{status} {what}" for status, what in STATUSES.items()) + ".",
 )
 for topic in VERBS:
     app.add_typer(topic.app)

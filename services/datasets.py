@@ -12,6 +12,7 @@ from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.registration import CHECKS
 from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
+from bgpanet.validation import unknown
 from services import jobs, projects, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
 from services.audit import Act
@@ -96,7 +97,7 @@ def _checked(context: Context, principal: Principal, asked: Registration) -> tup
     if not NAME.fullmatch(asked.name):
         problems.append(Problem("name", "must be 1 to 100 letters, digits, dots, dashes or underscores"))
     if asked.format not in READERS:
-        problems.append(Problem("format", f"unknown format {asked.format!r}; known: {', '.join(READERS)}"))
+        problems.append(Problem("format", unknown("format", asked.format, [*READERS])))
     if asked.folder is not None and not asked.folder.startswith("/"):
         problems.append(Problem("path", "must begin at the root of the worker's file system: /…"))
     if asked.s3 is not None:

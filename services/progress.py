@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -126,7 +127,7 @@ class Card:
     def update(self, job: JobHandle) -> None:
         """Shows what the service said of a job last."""
         if self._shown is None:
-            self._shown = sys.modules["IPython"].display.display(job, display_id=True)
+            self._shown = import_module("IPython.display").display(job, display_id=True)
         else:
             self._shown.update(job)
 
@@ -137,7 +138,8 @@ def _in_notebook() -> bool:
 
 
 def _of(done: int, size: int) -> str:
-    return f"{done / 1e6:,.0f} of {size / 1e6:,.0f} MB"
+    unit, name = (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{done / unit:,.0f} of {size / unit:,.0f} {name}"
 
 
 def _note(job: JobHandle) -> str:

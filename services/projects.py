@@ -157,7 +157,7 @@ def get(database: Database, principal: Principal, project: str) -> dict[str, Any
         if row is None:
             raise NotFound(f"there is no project {project!r}")
         member = session.get(ProjectMember, (project, principal.user))
-        return _shown(row, member and member.role)
+        return _shown(row, None if member is None else member.role)
 
 
 def remove(database: Database, principal: Principal, project: str) -> None:

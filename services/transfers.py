@@ -76,13 +76,13 @@ class _Download:
     ) -> None:
         self.connection, self.where, self.target, self.seen = connection, where, target, seen
         self.name, self.size, self.sha256 = str(artifact["name"]), int(artifact["size"]), str(artifact["sha256"])
-        self.resumed = False
         self.partial = target.with_name(f".{target.name}.{self.sha256[:12]}.part")
+        self.resumed = self.partial.exists()  # whether any of it came before, perhaps of something else
 
     def run(self) -> Path:
         """Fetches it until it is whole, and puts it in its place. Raises ApiError."""
         self._fetch_all()
-        if self._is_damaged() and self.resumed:  # perhaps what lay there was; so once more from the beginning
+        if self._is_damaged() and self.resumed:  # so once more from the beginning
             self.partial.unlink()
             self._fetch_all()
         if self._is_damaged():

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from flask import Response, jsonify
 
 from bgpanet.catalogue import MODELS
+from bgpanet.validation import unknown
 from services import views
 from services.api import answers
 from services.api.access import context, reader
@@ -44,18 +45,18 @@ def get_me() -> Response:
 
 
 @routes.get("/models")
-@documented({200: answers.Page[answers.Model]})
+@documented({200: answers.Page[answers.Model], 304: None}, headers=["If-None-Match"])
 def get_models() -> Response:
     """List the networks that can be trained."""
     return jsonify({"items": [{"id": name, **asdict(entry)} for name, entry in MODELS.items()], "next_cursor": None})
 
 
 @routes.get("/models/<name>")
-@documented({200: answers.Model})
+@documented({200: answers.Model, 304: None}, headers=["If-None-Match"])
 def get_model(name: str) -> Response:
     """Show a network."""
     if name not in MODELS:
-        raise NotFound(f"there is no model {name!r}; known: {', '.join(MODELS)}")
+        raise NotFound(unknown("model", name, [*MODELS]))
     return jsonify({"id": name, **asdict(MODELS[name])})
 
 

@@ -1,7 +1,9 @@
 """`bgpanet audit`: looking at the audit trail, and whether it holds."""
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -27,9 +29,13 @@ def audit_list(
     query = {name: value for name, value in asked.items() if value is not None}
     with Client() as client:
         rows = client.get("audit", {**query, "limit": limit})["items"]
-    names = ("number", "at", "user", "action", "subject", "project", "outcome")
-    columns = {**{n: lambda row, n=n: row[n] or "" for n in names}, "detail": lambda row: json.dumps(row["detail"])}
+    names = ("number", "at", "user", "action", "subject", "project", "outcome", "detail")
+    columns = {name: partial(_cell, name) for name in names}
     print_json(rows) if as_json else print_table(rows, columns)
+
+
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    return json.dumps(row[name]) if name == "detail" else str(row[name] or "")
 
 
 @app.command("verify")

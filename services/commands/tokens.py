@@ -1,8 +1,10 @@
 """`bgpanet token`: making and revoking tokens."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -57,8 +59,13 @@ def token_list(as_json: Json = False) -> None:
     with Client() as client:
         rows = client.get("tokens")["items"]
     names = ("id", "name", "user", "role", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
-    cells = {**{n: lambda row, n=n: row[n] or "" for n in names}, "scopes": lambda row: ",".join(row["scopes"])}
+    cells = {name: partial(_cell, name) for name in names}
     print_json(rows) if as_json else print_table(rows, cells)
+
+
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    value = row[name] or ""
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 @app.command("revoke")

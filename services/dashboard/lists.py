@@ -18,7 +18,7 @@ LONGEST = 200  # characters of a search
 @routes.get("/jobs")
 def jobs() -> str:
     asked = {name: request.args.get(name, "")[:LONGEST] for name in ("state", "kind", "q")}
-    wanted = JobFilter(**{name: value or None for name, value in asked.items()})
+    wanted = JobFilter(state=asked["state"] or None, kind=asked["kind"] or None, q=asked["q"] or None)
     page = views.list_jobs(context().database, reader(), wanted, request.args.get("cursor"))
     return render_template(
         template("jobs"),

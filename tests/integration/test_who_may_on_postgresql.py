@@ -1,7 +1,8 @@
 """What is promised of projects, tokens and the audit trail when many act at once, on real PostgreSQL and on SQLite."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -38,7 +39,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     made.close()
 
 
-def at_once(functions: list[Callable[[], Any]]) -> list[Any]:
+def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each gave, or the error that it raised; all start at the same moment."""
     barrier = Barrier(len(functions))
 
@@ -97,11 +98,11 @@ def test_two_admins_who_leave_at_once_leave_one(database: Database) -> None:
         projects.put_member(database, ADA, project, "bob", "admin")
         told = at_once(
             [
-                lambda project=project: projects.drop_member(database, ADA, project, "ada"),  # type: ignore[misc]
-                lambda project=project: projects.drop_member(database, BOB, project, "bob"),  # type: ignore[misc]
+                partial(projects.drop_member, database, ADA, project, "ada"),
+                partial(projects.drop_member, database, BOB, project, "bob"),
             ]
         )
-        assert sorted(type(each) for each in told if each is not None) == [Conflict], told
+        assert [type(each) for each in told if each is not None] == [Conflict], told
         left = projects.list_members(database, ROOT, project)
         assert [row["role"] for row in left] == ["admin"]
 
@@ -114,8 +115,8 @@ def test_a_project_goes_only_while_nothing_is_put_into_it(database: Database) ->
         new = NewJob("train", "n", {}, "d", "ada", project=project)
         submitted, removed = at_once(
             [
-                lambda new=new, noting=noting: jobs.submit(database, new, also=noting),  # type: ignore[misc]
-                lambda project=project: projects.remove(database, ADA, project),  # type: ignore[misc]
+                partial(jobs.submit, database, new, also=noting),
+                partial(projects.remove, database, ADA, project),
             ]
         )
         assert isinstance(submitted, NotFound) != isinstance(removed, Conflict), (submitted, removed)
@@ -123,8 +124,7 @@ def test_a_project_goes_only_while_nothing_is_put_into_it(database: Database) ->
 
 
 def test_a_project_is_made_once_by_whoever_is_first(database: Database) -> None:
-    makes = [lambda who=who: projects.create(database, who, NewProject("same", "x")) for who in (ADA, BOB)]  # type: ignore[misc]
-    told = at_once(makes)
+    told = at_once([partial(projects.create, database, who, NewProject("same", "x")) for who in (ADA, BOB)])
     assert sum(isinstance(each, Conflict) for each in told) == 1
     (member,) = projects.list_members(database, ROOT, "same")
     assert audit.list_entries(database, action="project.create")[0][0]["user"] == member["user"]

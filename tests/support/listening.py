@@ -1,5 +1,6 @@
 """The real API listening on loopback, and a line to it that a test breaks or fills with refusals."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ Application = Callable[[dict[str, Any], Any], Any]
 
 
 class Line:
-    """Stands before an application: it answers the next requests in its place where a test said so, and counts."""
+    """Stands before an application: it answers the next requests in its place where a test said so, and counts.
+
+    `cut` is given a path and the answer's body, and returns what arrives of it; ConnectionResetError breaks the line.
+    """
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -34,6 +38,9 @@ class Line:
         answer = self.application(environ, start)
         try:
             yield from self.cut(environ["PATH_INFO"], iter(answer))
+        except ConnectionResetError:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise
         finally:
             if hasattr(answer, "close"):
                 answer.close()

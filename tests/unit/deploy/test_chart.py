@@ -161,6 +161,13 @@ def test_a_gpu_pod_has_one_gpu_and_time_to_drain_and_a_cpu_pod_sees_none() -> No
         assert found[name]["spec"]["terminationGracePeriodSeconds"] >= int(grace) + 10
 
 
+def test_a_pool_for_jobs_on_several_gpus_has_slots_of_several() -> None:
+    pool = {**CPU_POOL, "name": "four", "gpus": 4, "resourceClasses": ["gpu-2", "gpu-3", "gpu-4"]}
+    worker = container(pods(rendered({"worker": {"pools": [pool]}}))["r-worker-four"])
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert worker["command"][-2:] == ["--gpus-per-slot", "4"]
+
+
 def test_migrations_run_before_every_release() -> None:
     (job,) = [found for found in rendered({}) if found["kind"] == "Job"]
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -211,7 +218,7 @@ def test_only_the_api_can_be_reached_and_workers_fetch_no_weights_where_they_may
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"worker": {"pools": [{**CPU_POOL, "gpus": 2}]}}, "gpus"),
+        ({"worker": {"pools": [{**CPU_POOL, "gpus": 100}]}}, "gpus"),
         ({"worker": {"pools": []}}, "pools"),
         ({"artifacts": {"url": "file:///data"}}, "url"),
         ({"environment": {"BGPANET_DATABASE_URL": "postgresql://u:p@h/d"}}, "BGPANET_DATABASE_URL"),

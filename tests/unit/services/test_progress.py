@@ -97,8 +97,12 @@ def test_a_notebook_shows_one_card_and_replaces_it(monkeypatch: pytest.MonkeyPat
         return SimpleNamespace(update=lambda thing: drawn.append(("again", thing._repr_html_())))
 
     shell = SimpleNamespace(kernel=object())
-    notebook: Any = SimpleNamespace(get_ipython=lambda: shell, display=SimpleNamespace(display=show))
-    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    notebook: Any = {
+        "IPython": SimpleNamespace(get_ipython=lambda: shell),
+        "IPython.display": SimpleNamespace(display=show),
+    }
+    for name, module in notebook.items():
+        monkeypatch.setitem(sys.modules, name, module)
     with shown(None) as tell:
         tell(job())
         tell(job("succeeded", 1.0))

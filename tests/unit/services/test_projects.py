@@ -200,7 +200,7 @@ def test_the_same_content_in_another_project_is_a_data_set_of_its_own(database: 
     }
     with database.write() as session:
         session.execute(Dataset.__table__.update().where(Dataset.id == "his").values(state="registering", version=None))  # type: ignore[attr-defined]
-        accepted = registry.accept(session, "his", facts, {"index.parquet": {}, "images.bin": {}} | _files())
+        accepted = registry.accept(session, "his", facts, _files())
     assert accepted == "his"
     assert views.get_dataset(database, BOB, "his")["version"] == 1
 

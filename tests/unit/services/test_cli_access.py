@@ -1,0 +1,61 @@
+"""Tokens, projects and the audit trail from the command line, against a service that listens."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from services.commands.common import FAILED, USAGE
+from tests.unit.services.api.test_api import api as api  # a fixture
+from tests.unit.services.test_cli_jobs import SUBMIT, Shell
+from tests.unit.services.test_cli_jobs import shell as shell  # a fixture
+
+
+def test_a_token_is_made_with_scopes_and_expiry_used_listed_and_revoked(shell: Shell) -> None:
+    made = json.loads(shell.run("token", "create", "nightly", "--scope", "read", "--expires", "90d", "--json"))
+    expires = datetime.fromisoformat(made["expires_at"])
+    assert timedelta(days=89) < expires - datetime.now(UTC) < timedelta(days=91)
+    reader = Shell(shell.api, {**shell.environment, "BGPANET_TOKEN": made["token"]})
+    assert json.loads(reader.run("jobs", "--json")) == []
+    status, said = reader.refused(*SUBMIT)
+    assert (status, "scope `submit`" in said) == (FAILED, True)
+    assert "nightly" in shell.run("token", "list")
+    assert shell.run("token", "revoke", made["id"]) == f"revoked {made['id']}"
+    assert reader.refused("jobs")[0] == FAILED
+
+
+@pytest.mark.parametrize("when", ["soon", "12", "3w", "2027-13-01"])
+def test_an_expiry_that_is_no_time_is_refused_before_anything_is_asked(shell: Shell, when: str) -> None:
+    assert shell.refused("token", "create", "n", "--expires", when)[0] == USAGE
+
+
+def test_a_project_is_made_shared_and_left(shell: Shell) -> None:
+    assert shell.run("project", "create", "derma", "--title", "Dermoscopy") == "derma"
+    assert shell.run("project", "add", "derma", "bob", "--role", "viewer") == "bob is a viewer of derma"
+    job_id = shell.run(*SUBMIT, "--project", "derma")
+    bob = Shell(shell.api, {**shell.environment, "BGPANET_TOKEN": shell.api.tokens["bob"]})
+    assert bob.job(job_id)["project"] == "derma"
+    assert [row["id"] for row in json.loads(bob.run("project", "list", "--json"))] == ["derma"]
+    assert [row["user"] for row in json.loads(bob.run("project", "members", "derma", "--json"))] == ["ada", "bob"]
+    assert shell.run("project", "drop", "derma", "bob") == "bob is no member of derma any more"
+    assert bob.refused("job", job_id)[0] == FAILED
+    assert shell.refused("project", "remove", "derma")[0] == FAILED
+
+
+def test_the_trail_is_listed_and_verified_and_a_change_of_it_ends_with_status_1(shell: Shell) -> None:
+    job_id = shell.run(*SUBMIT)
+    shell.run("cancel", job_id)
+    root = Shell(shell.api, {**shell.environment, "BGPANET_TOKEN": shell.api.tokens["root"]})
+    told = json.loads(root.run("audit", "list", "--subject", job_id, "--json"))
+    assert [entry["action"] for entry in told] == ["job.cancel", "job.submit"]
+    head = shell.run("audit", "verify")
+    assert head.startswith("2:")
+    assert shell.run("audit", "verify", "--head", head) == head
+    assert shell.refused("audit", "verify", "--head", "2")[0] == USAGE
+    with shell.api.context.database.write() as session:  # this database has no triggers
+        session.execute(text("UPDATE audit SET user = 'bob' WHERE number = 1"))
+    status, said = shell.refused("audit", "verify")
+    assert (status, "entry 1 is not what was written" in said) == (FAILED, True)
+    answer = json.loads(shell.refused("audit", "verify", "--json")[1])
+    assert (answer["holds"], answer["broken"]) == (False, 1)
