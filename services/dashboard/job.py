@@ -121,7 +121,7 @@ def retry(job_id: str) -> BaseResponse:
 def _actions(job: dict[str, Any]) -> list[str]:
     """What can be done with a job as it is."""
     if job["state"] in ("failed", "cancelled"):
-        return ["retry"] if job["kind"] != "register" and job["superseded_by"] is None else []
+        return ["retry"] if job["kind"] not in ("register", "import") and job["superseded_by"] is None else []
     return {"queued": ["pause", "cancel"], "running": ["pause", "cancel"], "paused": ["resume", "cancel"]}.get(
         job["state"], []
     )
