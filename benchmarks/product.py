@@ -68,11 +68,11 @@ def product(lesions: int = 24) -> Iterator[Product]:
         yield Product(context, folder)
 
 
-def until(look: Callable[[], T | None], what: str, seconds: float = 120) -> T:
-    """What `look` gives as soon as it gives something. Raises TimeoutError."""
+def until(look: Callable[[], T | None], what: str, seconds: float = 120, every: float = 0.01) -> T:
+    """What `look` gives as soon as it gives something; it is asked `every` so many seconds. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while (found := look()) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.01)
+        time.sleep(every)
     return found

@@ -24,8 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bgpanet.events import Report, pipe_report
-from bgpanet.runner import FAILED, Run, end_with, execute
+from bgpanet.events import pipe_report
+from bgpanet.runner import FAILED, Run, end_with, execute, start_together
 
 
 def serve(channel: socket.socket) -> None:
@@ -88,7 +88,7 @@ def _fork(channel: socket.socket, message: dict[str, Any], descriptors: list[int
         os.dup2(text, 1)
         os.dup2(text, 2)
         os.close(text)
-        status = _work(message, pipe_report(events))
+        status = _work(message, events)
     finally:
         # Never back into the server's loop, whatever happened; what was printed is flushed first.
         with contextlib.suppress(Exception):
@@ -97,12 +97,21 @@ def _fork(channel: socket.socket, message: dict[str, Any], descriptors: list[int
         os._exit(status)
 
 
-def _work(message: dict[str, Any], report: Report) -> int:
+def _work(message: dict[str, Any], events: int) -> int:
     if "check" in message:
         from bgpanet.selftest import check_device
 
-        return check_device(report)
-    return execute(_run(message["start"]), report)
+        return check_device(pipe_report(events))
+    run = _run(message["start"])
+    # torchrun hands its processes no descriptor; by this name they open the pipe themselves (Linux).
+    status = start_together(run, Path(f"/proc/{os.getpid()}/fd/{events}"))
+    if status is None:
+        return execute(run, pipe_report(events))
+    if status < 0:  # one of them was killed: the worker is told as if it had been this process
+        with contextlib.suppress(OSError):  # SIGKILL has no handler that could be taken back
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
 
 
 def _run(request: dict[str, Any]) -> Run:

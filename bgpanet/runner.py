@@ -18,10 +18,13 @@ from bgpanet.specs import (
     CrossValidateSpec,
     EvaluateSpec,
     ExplainSpec,
+    ExportSpec,
+    ImportSpec,
     LearningSpec,
     RegisterSpec,
     StudySpec,
     TrainSpec,
+    TrialSpec,
     read_spec,
 )
 
@@ -121,6 +124,9 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
 
         register(spec, run.output, report, stop, run.threads)
         return
+    if isinstance(spec, ImportSpec | ExportSpec | TrialSpec):
+        _start_own(spec, run, report, stop)
+        return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.explain import explain
@@ -152,13 +158,32 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     processes.leave()
 
 
+def _start_own(spec: ImportSpec | ExportSpec | TrialSpec, run: Run, report: Report, stop: StopSignal) -> None:
+    from bgpanet.experiment import Workplace
+
+    place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit)
+    if isinstance(spec, ImportSpec):
+        from bgpanet.importing import import_model
+
+        import_model(spec, place)
+    elif isinstance(spec, ExportSpec):
+        from bgpanet.export import export
+
+        export(spec, place)
+    else:
+        from bgpanet.trial import try_out
+
+        try_out(spec, place)
+
+
 # ── Several processes ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def start_together(run: Run) -> int | None:
+def start_together(run: Run, events: Path | None = None) -> int | None:
     """Runs `run` under torchrun, a process for each GPU that its spec asks for, and returns the exit status.
 
-    None where it is to be executed here: it asks for one, it is one of those processes, or it can't be right.
+    events: what they write events into. None where it is to be executed here: it asks for one, it is one of those
+    processes, or it can't be right.
     """
     if process_number() is not None:
         return None
@@ -171,11 +196,13 @@ def start_together(run: Run) -> int | None:
     threads = [] if run.threads is None else ["--threads", str(run.threads)]
     limit = [] if run.cache_limit is None else ["--cache-gb", str(run.cache_limit / 1e9)]
     places = ["--output", str(run.output), "--cache", str(run.cache)]
+    places += [] if events is None else ["--events", str(events)]
     return torchrun(gpus, ["bgpanet", run.kind, str(run.spec), *places, *limit, *threads])
 
 
 def torchrun(processes: int, module: Sequence[str]) -> int:
-    """The exit status of `python -m module`, run by so many processes together: that of the first that failed.
+    """The exit status of `python -m module`, run by so many processes together: that of the first that failed, but
+    where one was killed minus the number of that signal.
 
     torchrun itself would end with 1 then. It passes on SIGTERM and SIGINT, and ends after 30 s what is still there.
     """
@@ -184,13 +211,22 @@ def torchrun(processes: int, module: Sequence[str]) -> int:
     from torch.distributed.run import get_args_parser
     from torch.distributed.run import run as start
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SignalException("stopped", signal.Signals(number))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)  # until torchrun's own stands
+    # A fork server blocks them for its child until here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # until a run sets its threads; torchrun would do it with a warning
     options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
     try:
         start(get_args_parser().parse_args([*options, "-m", *module]))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else FAILED
+        # Of the end of one that was killed the others fail too, or are ended by torchrun.
+        codes = [failure.exitcode for failure in error.failures.values()]
+        killed = [code for code in codes if code < 0 and code != -signal.SIGTERM]
+        return (killed or [error.get_first_failure()[1].exitcode])[0] or FAILED
     except SignalException:
         return INTERRUPTED
     return SUCCEEDED

@@ -1,4 +1,4 @@
-"""Whether the device of a process computes: a product of small whole numbers, whose answer is known to the last bit."""
+"""Whether the devices of a process compute: a product of small whole numbers, whose answer is known to the last bit."""
 
 import os
 
@@ -11,9 +11,11 @@ SIDE = 64
 
 
 def check_device(report: Report) -> int:
-    """Computes on the GPU where one is visible, else on the CPU. Returns the exit status; reports what is wrong."""
+    """Computes on every GPU that is to be visible, else on the CPU. Returns the exit status; reports what is wrong."""
     try:
-        wrong = _wrong("cuda" if os.environ.get("CUDA_VISIBLE_DEVICES", "") else "cpu")
+        gpus = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
+        devices = [f"cuda:{number}" for number in range(len(gpus))] or ["cpu"]
+        wrong = next(filter(None, map(_wrong, devices)), None)
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}"
     if wrong is None:

@@ -111,13 +111,15 @@ class ArtifactStore(Protocol):
         """Forgets parts that became no file, if there are any. Raises StorageError."""
 
 
-def open_store(url: str, *, s3_endpoint_url: str | None = None) -> ArtifactStore:
-    """The store of `file:///…`, `s3://bucket/prefix` or `memory://`. Raises ValueError, StorageError."""
+def open_store(url: str, *, s3_endpoint_url: str | None = None, s3_public_url: str | None = None) -> ArtifactStore:
+    """The store of `file:///…`, `s3://bucket/prefix` or `memory://`. Raises ValueError, StorageError.
+
+    s3_public_url: where the addresses lead that are given to others; None: to the endpoint itself."""
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"), s3_endpoint_url)
+        return S3Store(parts.netloc, parts.path.strip("/"), s3_endpoint_url, s3_public_url)
     if parts.scheme == "memory":
         return MemoryStore()
     raise ValueError(f"artifacts URL {url!r} must be file:///folder, s3://bucket/prefix or memory://")
@@ -366,7 +368,7 @@ class MemoryStore:
 class S3Store:
     """Objects of a bucket, under a prefix; large ones in parts, which S3 shows only when all are there."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None) -> None:
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None, public_url: str | None = None) -> None:
         from boto3.s3.transfer import TransferConfig
 
         self.bucket = bucket
@@ -375,6 +377,19 @@ class S3Store:
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4
         )
         self._client = s3_client(endpoint_url)
+        # An address is signed for the host that it names, so that it can't be rewritten afterwards.
+        self._signing = s3_client(public_url) if public_url else self._client
+
+    def make_bucket(self) -> bool:
+        """Makes the bucket where there is none. Returns whether it did. Raises StorageError."""
+        with failing(f"making the bucket {self.bucket}"):
+            found = {bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]}
+            if self.bucket not in found:
+                try:
+                    self._client.create_bucket(Bucket=self.bucket)
+                except self._client.exceptions.BucketAlreadyOwnedByYou:
+                    return False
+            return self.bucket not in found
 
     def put_file(self, key: str, path: Path, sha256: str, media_type: str = "application/octet-stream") -> None:
         extra = {"ContentType": media_type, "Metadata": {"sha256": sha256}}
@@ -455,7 +470,7 @@ class S3Store:
             "ResponseContentDisposition": f'attachment; filename="{filename}"',
         }
         with failing(f"signing an address of {key}"):
-            address: str = self._client.generate_presigned_url(
+            address: str = self._signing.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=expires_seconds
             )
         return address
@@ -479,7 +494,7 @@ class S3Store:
     def part_address(self, key: str, parts_id: str, number: int, expires_seconds: int = 3600) -> str | None:
         named = {"Bucket": self.bucket, "Key": self._name(key), "UploadId": parts_id, "PartNumber": number}
         with failing(f"signing an address for part {number} of {key}"):
-            address: str = self._client.generate_presigned_url("upload_part", Params=named, ExpiresIn=expires_seconds)
+            address: str = self._signing.generate_presigned_url("upload_part", Params=named, ExpiresIn=expires_seconds)
         return address
 
     def parts(self, key: str, parts_id: str) -> dict[int, int]:

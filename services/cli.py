@@ -2,16 +2,33 @@
 
 import typer
 
-from services.commands import audit, datasets, fleet, follow, jobs, parts, projects, results, submit, tokens
+from services.commands import (
+    audit,
+    backups,
+    datasets,
+    deploy,
+    doctor,
+    fleet,
+    follow,
+    jobs,
+    parts,
+    projects,
+    results,
+    submit,
+    tokens,
+    webhooks,
+)
+from services.commands.common import STATUSES
 
-VERBS = (parts, submit, jobs, follow, results, fleet)
-GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "audit": audit}
+VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor, backups)
+GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train, cross-validate and apply skin-lesion classifiers. `bgpanet up` starts everything on this machine; "
     "the other commands talk to BGPANET_URL with BGPANET_TOKEN, else to what was started here.",
+    epilog="Exit statuses: " + " · ".join(f"{status} {what}" for status, what in STATUSES.items()) + ".",
 )
 for topic in VERBS:
     app.add_typer(topic.app)

@@ -1,41 +1,23 @@
 """The Python client: `Client().submit("train", dataset="ham10000", spec={…}).wait()`."""
 
-import base64
-import hashlib
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-
+from services import transfers
+from services.card import job_card
+from services.client_errors import ApiError, Invalid, JobFailed, Unreachable
+from services.connection import KEY, Connection, Limits, path_part
+from services.following import ENDED, Following, JobEvent
 from services.settings import Settings
 
-ENDED = ("succeeded", "failed", "cancelled")
-NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
-TRIES = 5
-SILENCE_SECONDS = 120.0  # that `wait` forgives
+__all__ = ["ENDED", "ApiError", "Client", "JobEvent", "JobFailed", "JobHandle"]
 
-
-class ApiError(Exception):
-    """The service refused a request, or could not be reached (`status` 0). The text says what to do."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status, self.problem = status, dict(problem)
-        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
-        lines += [f"  {error['field'] or 'request'}: {error['detail']}" for error in problem.get("errors", ())]
-        super().__init__("\n".join(lines))
-
-
-class JobFailed(Exception):
-    """A job that was waited for ended without success. `job` is its last state."""
-
-    def __init__(self, job: Mapping[str, Any]) -> None:
-        self.job = dict(job)
-        super().__init__(f"job {job['id']} {job['state']}: {job['reason'] or ''} {job['error'] or ''}".strip())
+REFRESH_SECONDS = 1.0  # at least between two looks at a job whose children report
 
 
 @dataclass
@@ -63,114 +45,147 @@ class JobHandle:
         return self
 
     def wait(
-        self, timeout: float | None = None, on_update: Callable[["JobHandle"], None] | None = None, every: float = 1.0
+        self,
+        timeout: float | None = None,
+        on_update: Callable[["JobHandle"], None] | None = None,
+        every: float = 1.0,
+        progress: bool | None = None,
     ) -> "JobHandle":
-        """Waits until the job has ended; `on_update` sees it after every look, `every` seconds apart.
+        """Waits until the job has ended; `on_update` sees it whenever something is new.
+
+        progress: shows it: as a bar in a terminal, a card in a notebook, else as lines. None: where somebody looks (a
+        terminal or notebook) and there is no `on_update`. every: seconds between two looks where the service has no
+        stream to spare.
 
         Raises:
             JobFailed: it ended without success.
             TimeoutError: it had not ended after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        heard = time.monotonic()
-        while True:
-            try:
-                self.refresh()
-                heard = time.monotonic()
-            except ApiError as error:
-                # A service that is started anew meanwhile is no reason to give up a job of hours.
-                if error.status != 0 or time.monotonic() - heard > SILENCE_SECONDS:
-                    raise
-            if on_update is not None:
-                on_update(self)
-            if self.state in ENDED:
-                break
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"job {self.id} is still {self.state} after {timeout:.0f} s")
-            time.sleep(every)
+        from services.progress import shown
+
+        with shown(progress if on_update is None else bool(progress)) as show:
+            following = Following(self.client.connection, self.id, ("state", "progress", "child"), every, timeout)
+            with closing(following):
+                for _ in self._kept_up(following):
+                    show(self)
+                    if on_update is not None:
+                        on_update(self)
         if self.state != "succeeded":
             raise JobFailed(self.values)
         return self
 
+    def _kept_up(self, events: Iterator[JobEvent]) -> Iterator[JobEvent]:
+        """The events, each after `values` says what it says."""
+        looked = 0.0
+        for event in events:
+            if event.kind == "progress":
+                self.values = {**self.values, "progress": event.data}
+            elif event.kind == "end":
+                self.values = {**event.data, "queue": None}
+            elif event.kind == "state" or time.monotonic() - looked > REFRESH_SECONDS:
+                told = self.values["progress"]
+                try:
+                    self.refresh()
+                except Unreachable:
+                    continue  # the next event tells it
+                self.values["progress"] = told  # a later one would be followed by those that events still tell
+                looked = time.monotonic()
+            yield event
+
+    def follow(self, *topics: str, timeout: float | None = None) -> Iterator[JobEvent]:
+        """What happens to the job, from its first moment to its end, each once, as it comes.
+
+        topics: of `state`, `metrics`, `log`, `progress` and `child`; none: all. The last event is `end`.
+
+        Raises:
+            ApiError: the service refuses, or was silent for two minutes.
+            TimeoutError: it had not ended after `timeout` seconds.
+        """
+        return Following(self.client.connection, self.id, topics, timeout=timeout)
+
     def cancel(self) -> "JobHandle":
         """Asks for an end; a running job ends at its next step."""
-        self.values = self.client.post(f"jobs/{_part(self.id)}/cancel")
+        self.values = self.client.post(f"jobs/{path_part(self.id)}/cancel", repeatable=True)
         return self
 
     def pause(self) -> "JobHandle":
         """Asks it to stop: at once where it waits, else after it has written a checkpoint."""
-        self.values = self.client.post(f"jobs/{_part(self.id)}/pause")
+        self.values = self.client.post(f"jobs/{path_part(self.id)}/pause", repeatable=True)
         return self
 
     def resume(self) -> "JobHandle":
         """Lets a paused job go on."""
-        self.values = self.client.post(f"jobs/{_part(self.id)}/resume")
+        self.values = self.client.post(f"jobs/{path_part(self.id)}/resume", repeatable=True)
         return self
 
     def set_priority(self, priority: int) -> "JobHandle":
         """Gives it and its children another place in the queue."""
-        self.values = self.client.patch(f"jobs/{_part(self.id)}", {"priority": priority})
+        self.values = self.client.patch(f"jobs/{path_part(self.id)}", {"priority": priority})
         return self
 
     def retry(self) -> "JobHandle":
         """The job that tries this one again, from its last checkpoint and with its finished children."""
-        return JobHandle(self.client, self.client.post(f"jobs/{_part(self.id)}/retry"))
+        return JobHandle(self.client, self.client.post(f"jobs/{path_part(self.id)}/retry", repeatable=True))
 
     def clone(self, spec: Mapping[str, Any] | None = None, **changes: Any) -> "JobHandle":
         """A new job like this one but for some changes: fields of its spec, and name, dataset, priority, time_limit,
         on_failure."""
-        key = {"Idempotency-Key": str(uuid.uuid4())}
+        key = {KEY: str(uuid.uuid4())}
         body = {**changes, "spec": dict(spec or {})}
-        return JobHandle(self.client, self.client.post(f"jobs/{_part(self.id)}/clone", body, key))
+        return JobHandle(self.client, self.client.post(f"jobs/{path_part(self.id)}/clone", body, key))
 
     def metrics(self, *names: str) -> dict[str, list[dict[str, Any]]]:
         """Every figure by name: points with `step`, `epoch`, `value`."""
-        items = self.client.get(f"jobs/{_part(self.id)}/metrics", {"name": list(names)})["items"]
+        items = self.client.get(f"jobs/{path_part(self.id)}/metrics", {"name": list(names)})["items"]
         return {item["name"]: item["points"] for item in items}
 
     def logs(self, after: int = 0) -> list[dict[str, Any]]:
         """Log lines with ids above `after`."""
-        return list(self.client.get(f"jobs/{_part(self.id)}/logs", {"after": after})["items"])
+        return list(self.client.get(f"jobs/{path_part(self.id)}/logs", {"after": after})["items"])
 
     def children(self) -> list["JobHandle"]:
         """Folds, cells of a study, or shards, in their order; those that were tried again, which have `superseded_by`,
         before those that took their place."""
-        return [JobHandle(self.client, item) for item in self.client.get(f"jobs/{_part(self.id)}/children")["items"]]
+        return [
+            JobHandle(self.client, item) for item in self.client.get(f"jobs/{path_part(self.id)}/children")["items"]
+        ]
 
     def events(self) -> list[dict[str, Any]]:
         """What happened to the job, in order."""
-        return list(self.client.get(f"jobs/{_part(self.id)}/events")["items"])
+        return list(self.client.get(f"jobs/{path_part(self.id)}/events")["items"])
 
     def artifacts(self) -> list[dict[str, Any]]:
         """Name, size, digest and media type of each file of the result."""
-        return list(self.client.get(f"jobs/{_part(self.id)}/artifacts")["items"])
+        return list(self.client.get(f"jobs/{path_part(self.id)}/artifacts")["items"])
 
     def download(self, name: str, path: Path | str) -> Path:
-        """Saves an artifact, checked against its digest. `path` is a file, or a folder that exists."""
+        """Saves an artifact, checked against its digest; one that was cut off goes on where it stopped.
+
+        `path` is a file, or a folder that exists.
+        """
         return self.client.download(self.id, name, Path(path))
+
+    def _repr_html_(self) -> str:
+        """A card, which notebooks show."""
+        return job_card(self.values, self.client.url)
 
 
 class Client:
     """Talks to one service. Without arguments: `BGPANET_URL` and `BGPANET_TOKEN`, else those of the home."""
 
-    def __init__(self, url: str | None = None, token: str | None = None) -> None:
+    def __init__(self, url: str | None = None, token: str | None = None, limits: Limits | None = None) -> None:
         settings = Settings.load()
         url = url or settings.url or _read(settings.home / "url")
         token = token or settings.token or _read(settings.home / "token")
         if not url or not token:
             missing = "address" if not url else "token"
-            raise ApiError(
-                0, {"detail": f"no {missing} of a service: set BGPANET_URL and BGPANET_TOKEN, or start `bgpanet up`"}
-            )
+            raise Unreachable(f"no {missing} of a service: set BGPANET_URL and BGPANET_TOKEN, or start `bgpanet up`")
+        if not url.startswith(("http://", "https://")):
+            raise Unreachable(f"{url} is no address of a service: it must begin with http:// or https://")
         if not token.isascii():
-            raise ApiError(0, {"detail": "the token has letters that no token has; copy it again"})
-        self.url = url.rstrip("/")
-        self._bare = httpx.Client(timeout=httpx.Timeout(30, read=600))
-        self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1/",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(30, read=600),
-        )
+            raise Unreachable("the token has letters that no token has; copy it again")
+        self.connection = Connection(url, token, limits)
+        self.url = self.connection.url
 
     def __enter__(self) -> Self:
         return self
@@ -180,8 +195,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._http.close()
-        self._bare.close()
+        self.connection.close()
 
     # ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,45 +223,22 @@ class Client:
         options["project"] = project
         body |= {field: value for field, value in options.items() if value is not None}
         key = idempotency_key or str(uuid.uuid4())
-        return JobHandle(self, self.post("jobs", body, {"Idempotency-Key": key}))
+        return JobHandle(self, self.post("jobs", body, {KEY: key}))
 
     def job(self, job_id: str) -> JobHandle:
         """One job."""
-        return JobHandle(self, self.get(f"jobs/{_part(job_id)}"))
+        return JobHandle(self, self.get(f"jobs/{path_part(job_id)}"))
 
     def jobs(self, **filters: str) -> Iterator[JobHandle]:
         """Jobs without a parent, newest first; filters: state, kind, dataset, q."""
         for item in self._pages("jobs", filters):
             yield JobHandle(self, item)
 
-    def download(self, job_id: str, name: str, path: Path) -> Path:
-        """Saves an artifact, checked against its digest; see JobHandle.download."""
-        where = f"jobs/{_part(job_id)}/artifacts"
-        listed = {item["name"]: item for item in self.get(where)["items"]}
-        if name not in listed:
-            raise ApiError(
-                404, {"detail": f"job {job_id} has no artifact {name!r}; it has: {', '.join(listed) or 'none'}"}
-            )
-        target = path / Path(name).name if path.is_dir() else path
-        partial = target.with_name(f".{target.name}.part")
-        if not target.parent.is_dir():
-            raise ApiError(0, {"detail": f"{target.parent} is no folder; make it first"})
-        digest = hashlib.sha256()
-        try:
-            with self._http.stream("GET", f"{where}/{_part(name)}", follow_redirects=True) as answer:
-                if answer.is_error:
-                    answer.read()
-                    raise _error(answer)
-                with partial.open("wb") as file:
-                    for part in answer.iter_bytes():
-                        digest.update(part)
-                        file.write(part)
-            if digest.hexdigest() != listed[name]["sha256"]:
-                raise ApiError(0, {"detail": f"{name} arrived damaged; try again"})
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        return partial.replace(target)
+    def download(
+        self, job_id: str, name: str, path: Path, on_received: Callable[[int, int], None] | None = None
+    ) -> Path:
+        """Saves an artifact, checked against its digest; see JobHandle.download. `on_received`: bytes, and in all."""
+        return transfers.download(self.connection, job_id, name, path, on_received)
 
     # ── Everything else ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,11 +273,11 @@ class Client:
         if lock is not None:
             body["locked"] = {"share": lock}
         body |= {field: value for field, value in (("licence", licence), ("citation", citation)) if value is not None}
-        made = self.post("datasets", body, {"Idempotency-Key": str(uuid.uuid4())})
+        made = self.post("datasets", body, {KEY: str(uuid.uuid4())})
         if not wait or made["state"] != "registering":
             return made
         try:
-            self.job(made["job"]).wait(on_update=on_update, every=0.2)
+            self.job(made["job"]).wait(on_update=on_update, every=0.2, progress=False)
         except JobFailed as error:
             if error.job["reason"] == "invalid_input":
                 raise self._refusal(made["id"]) from None
@@ -309,34 +300,13 @@ class Client:
             ApiError: it was refused, or arrived damaged.
             OSError: the file can't be read.
         """
-        path = Path(path)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            upload = self.post("uploads", {"name": path.name, "size": path.stat().st_size, "sha256": sha256})
-            there = set(upload["received"])
-            for number in range(1, upload["parts"] + 1):
-                if number not in there:
-                    file.seek((number - 1) * upload["part_size"])
-                    self._send_part(upload["id"], number, file.read(upload["part_size"]))
-                if on_sent is not None:
-                    on_sent(min(number * upload["part_size"], upload["size"]), upload["size"])
-        return self.post(f"uploads/{upload['id']}/complete")
+        return transfers.upload(self.connection, Path(path), on_sent)
 
-    def _send_part(self, upload_id: str, number: int, content: bytes) -> None:
-        where = f"uploads/{_part(upload_id)}/parts/{number}"
-        address = self.get(where)["address"]
-        if address is None:
-            digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-            self._send("PUT", where, content=content, headers={"Content-Digest": f"sha-256=:{digest}:"})
-        else:
-            # To the store itself, which must not see our token.
-            self._send("PUT", address, content=content, through=self._bare)
-
-    def _refusal(self, dataset_id: str) -> ApiError:
+    def _refusal(self, dataset_id: str) -> Invalid:
         refused = self.dataset(dataset_id)
         errors = [{"field": finding["where"], "detail": finding["what"]} for finding in refused["findings"]]
         detail = f"{refused['name']} was refused" if errors else refused["error"]
-        return ApiError(422, {"detail": detail, "errors": errors})
+        return Invalid(422, {"detail": detail, "errors": errors})
 
     def datasets(self) -> Iterator[dict[str, Any]]:
         """Data sets, newest first."""
@@ -344,15 +314,15 @@ class Client:
 
     def dataset(self, name: str) -> dict[str, Any]:
         """One data set, by name (its newest version), `name@version` or id."""
-        return self.get(f"datasets/{_part(name)}")
+        return self.get(f"datasets/{path_part(name)}")
 
     def remove_dataset(self, name: str) -> None:
         """Deletes a data set's files; the rest is kept where jobs used it."""
-        self.delete(f"datasets/{_part(name)}")
+        self.delete(f"datasets/{path_part(name)}")
 
     def revoke_token(self, token_id: str) -> None:
         """Ends a token at once."""
-        self.delete(f"tokens/{_part(token_id)}")
+        self.delete(f"tokens/{path_part(token_id)}")
 
     def workers(self) -> list[dict[str, Any]]:
         """Worker slots."""
@@ -360,31 +330,40 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """Networks that can be trained."""
-        return list(self.get("models")["items"])
+        return list(self.get("models", {"kind": "network"})["items"])
 
     # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """GET `path` under /api/v1. Raises ApiError."""
-        return self._send("GET", path, params=query)
+        return self.connection.json("GET", path, params=query)
 
     def post(
-        self, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        repeatable: bool = False,
     ) -> dict[str, Any]:
-        """POST a JSON body. Raises ApiError."""
-        return self._send("POST", path, json=body, headers=headers)
+        """POST a JSON body.
+
+        It is sent again after a break of the line only with an `Idempotency-Key`, or where it is `repeatable`: where
+        twice comes to the same as once. Raises ApiError.
+        """
+        return self.connection.json("POST", path, json=body, headers=headers, repeatable=repeatable)
 
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """PUT a JSON body. Raises ApiError."""
-        return self._send("PUT", path, json=body)
+        """PUT a JSON body, which sets values, so that twice is once. Raises ApiError."""
+        return self.connection.json("PUT", path, json=body, repeatable=True)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """PATCH with a JSON body. Raises ApiError."""
-        return self._send("PATCH", path, json=body)
+        """PATCH with a JSON body, which sets values, so that twice is once. Raises ApiError."""
+        return self.connection.json("PATCH", path, json=body, repeatable=True)
 
     def delete(self, path: str) -> None:
         """DELETE `path`. Raises ApiError."""
-        self._send("DELETE", path)
+        self.connection.json("DELETE", path)
 
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
@@ -394,39 +373,6 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
-
-    def _send(self, method: str, path: str, through: httpx.Client | None = None, **arguments: Any) -> dict[str, Any]:
-        """Every request here is safe to repeat: reads, and writes that carry a key or say the same twice."""
-        for number in range(TRIES):
-            last = number == TRIES - 1
-            try:
-                answer = (through or self._http).request(method, path, **arguments)
-            except httpx.TransportError as error:
-                if last:
-                    detail = f"{self.url} does not answer ({error}); is the service up? `bgpanet up` starts one"
-                    raise ApiError(0, {"detail": detail}) from None
-            else:
-                if answer.status_code not in (429, 502, 503, 504) or last:
-                    break
-            time.sleep(0.2 * 2**number)
-        if answer.is_error:
-            raise _error(answer)
-        return dict(answer.json()) if answer.content else {}
-
-
-def _part(text: str) -> str:
-    """A name as one part of a path. Raises ApiError (404) where no name is like that, so it leads nowhere else."""
-    if not NAME.fullmatch(text) or not text.strip("."):
-        raise ApiError(404, {"detail": f"there is no {text!r}; a name has letters, digits, dots, dashes, underscores"})
-    return text
-
-
-def _error(answer: httpx.Response) -> ApiError:
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {"detail": f"HTTP {answer.status_code} from {answer.url.host}"}
-    return ApiError(answer.status_code, problem)
 
 
 def _read(path: Path) -> str | None:

@@ -23,7 +23,10 @@ class Context:
 
     @cached_property
     def store(self) -> ArtifactStore:
-        return open_store(self.settings.artifacts_url, s3_endpoint_url=self.settings.s3_endpoint_url)
+        settings = self.settings
+        return open_store(
+            settings.artifacts_url, s3_endpoint_url=settings.s3_endpoint_url, s3_public_url=settings.s3_public_url
+        )
 
     @cached_property
     def celery(self) -> Celery:

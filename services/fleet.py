@@ -9,7 +9,7 @@ from sqlalchemy import and_, case, delete, insert, select, update
 
 from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Database, now_ms
-from services.jobs import changed
+from services.jobs.rows import changed
 from services.order import Offer
 from services.tables import Worker
 

@@ -57,7 +57,8 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                # Without ours of this process: one that is named by a file would be there in both forms.
+                env={**{n: v for n, v in os.environ.items() if not n.startswith("BGPANET_")}, **self.environment},
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
@@ -106,7 +107,8 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
     home.chmod(0o700)
     lock = _only_one(home)
     port = _free_port(options.host, options.port)
-    settings = replace(settings, redis_url=f"redis://:{secrets.token_hex(16)}@127.0.0.1:{_free_port('127.0.0.1', 0)}/0")
+    redis_url = f"redis://:{secrets.token_hex(16)}@127.0.0.1:{_free_port('127.0.0.1', 0)}/0"
+    settings = replace(settings, redis_url=redis_url, embedded=True)
     if "BGPANET_GRACE_SECONDS" not in os.environ:
         settings = replace(settings, grace_seconds=STOP_SECONDS / 2)
     migrate(settings.database_url)
@@ -118,6 +120,7 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
             part.start()
         if _wait_until_ready(url, parts, stopping):
             _write(home / "url", url)
+            _write(home / "redis.url", settings.redis_url)
             say(f"ready: {url}")
         while not stopping.wait(0.2):
             for part in parts:
@@ -125,6 +128,23 @@ def up(settings: Settings, options: UpOptions, say: Callable[[str], None]) -> No
     finally:
         _stop(parts)
         os.close(lock)
+
+
+def as_running(settings: Settings) -> Settings:
+    """The settings of what runs in the home now by `bgpanet up`; as they were where nothing does."""
+    told = settings.home / "redis.url"
+    if not told.exists() or not _is_held(settings.home / "lock"):
+        return settings
+    return replace(settings, redis_url=told.read_text(encoding="utf-8"), embedded=True)
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _only_one(home: Path) -> int:
@@ -141,7 +161,7 @@ def _only_one(home: Path) -> int:
 
 
 def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:
-    logs, environment = settings.home / "logs", settings.environment()
+    logs, environment = settings.home / "logs", settings.environment() | {"BGPANET_METRICS_PORT": ""}
     bgpanet = [sys.executable, "-m", "services.cli"]
     threads = max(1, (os.cpu_count() or 1) // max(1, options.workers))
     commands: dict[str, Sequence[str]] = {

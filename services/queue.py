@@ -5,7 +5,7 @@ delays a job until the scheduler wakes a worker again, and a doubled one claims 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from services.settings import Settings
 
 WAKE = "bgpanet.wake"
-RESOURCE_CLASSES = ("any", "cpu", "gpu")
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,8 @@ def publish(app: Celery, resource_class: str, messages: int = 1) -> bool:
     return True
 
 
-def unanswered(app: Celery, resource_classes: Sequence[str] = RESOURCE_CLASSES) -> dict[str, int]:
-    """How many wake-ups wait in each queue. Raises OperationalError, RedisError or OSError without Redis."""
+def unanswered(app: Celery, resource_classes: Iterable[str] = ("any",)) -> dict[str, int]:
+    """How many wake-ups wait in each class's queue. Raises OperationalError, RedisError or OSError without Redis."""
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, timeout=2)
         client = connection.default_channel.client

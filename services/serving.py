@@ -1,8 +1,31 @@
 """What gunicorn is told beside its options: `--config python:services.serving`."""
 
+import logging
+import os
+import shutil
+import time
 from typing import Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from services.telemetry import logs
+
+STARTED = time.monotonic()  # of the process that all others of this API are forked from
 
 
 def post_worker_init(worker: Any) -> None:
     """Streams of a process that is told to stop end at once, so that it does not have to wait for them."""
     worker.wsgi.extensions["bgpanet_streams"].closing = lambda: not worker.alive
+    logs.configure(worker.wsgi.extensions["bgpanet"].settings.log_format, logging.getLogger("gunicorn.error").handlers)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a process counted stays in the sums after its end."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """The numbers of all processes go with the last of them."""
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        shutil.rmtree(folder, ignore_errors=True)

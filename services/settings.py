@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,17 @@ class Settings:
     keep_logs_days: how long log lines stay after their job's end.
     worker_labels: what jobs may ask for of this host's workers, beside what they are labelled with by themselves.
     source_buckets: buckets of the S3 server from which data sets may be registered.
+    public_url: where people reach the API from outside, behind whatever ends TLS; None: where it listens.
+    embedded: this is a part of `bgpanet up`, which makes its own secrets.
+    webhook_hosts: hosts that webhooks may call though they are not on the public internet, also by plain HTTP.
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
     requests_per_second, requests_at_once: how often a token may ask of each API process: steadily, and in one go.
     body_bytes: the largest body of a request, but of those that carry a part of an upload.
+    session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
+    s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
+    metrics_host, metrics_port: where a worker or scheduler tells Prometheus what only it knows; no port: nowhere.
+    log_format: `text`, or `json` for one object a line.
+    traces_url: where spans go, by OTLP over HTTP; None: traces are off.
     url, token: what the client and the command line talk to; None: the home's.
     """
 
@@ -53,18 +63,31 @@ class Settings:
     keep_logs_days: float = 90.0
     worker_labels: tuple[str, ...] = ()
     source_buckets: tuple[str, ...] = ()
+    public_url: str | None = None
+    embedded: bool = False
+    webhook_hosts: tuple[str, ...] = ()
     streams: int = 32
     streams_per_token: int = 8
     requests_per_second: float = 200.0
     requests_at_once: int = 1_000
     body_bytes: int = 2 * 1024 * 1024
+    session_key: str | None = None
+    s3_public_url: str | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    traces_url: str | None = None
     url: str | None = None
     token: str | None = None
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """The settings that the environment asks for. Raises ValueError on a number that is none."""
-        get = (os.environ if environment is None else environment).get
+        """The settings that the environment asks for: each variable, or the file that it names with `_FILE`.
+
+        Raises:
+            ValueError: a number is none, a file can't be read, or a variable is there in both forms.
+        """
+        get = with_files(os.environ if environment is None else environment).get
         home = Path(get("BGPANET_HOME") or Path.home() / ".bgpanet").expanduser().absolute()
         return cls(
             home=home,
@@ -90,6 +113,9 @@ class Settings:
             keep_logs_days=_days("BGPANET_KEEP_LOGS_DAYS", get("BGPANET_KEEP_LOGS_DAYS"), 90.0),
             worker_labels=tuple(filter(None, (get("BGPANET_WORKER_LABELS") or "").replace(",", " ").split())),
             source_buckets=tuple(filter(None, (get("BGPANET_SOURCE_BUCKETS") or "").replace(",", " ").split())),
+            public_url=_address("BGPANET_PUBLIC_URL", get("BGPANET_PUBLIC_URL")),
+            embedded=get("BGPANET_EMBEDDED", "") not in ("", "0"),
+            webhook_hosts=tuple(filter(None, (get("BGPANET_WEBHOOK_HOSTS") or "").replace(",", " ").split())),
             streams=_count("BGPANET_STREAMS", get("BGPANET_STREAMS"), 32) or 32,
             streams_per_token=_count("BGPANET_STREAMS_PER_TOKEN", get("BGPANET_STREAMS_PER_TOKEN"), 8) or 8,
             requests_per_second=_number(
@@ -97,6 +123,12 @@ class Settings:
             ),
             requests_at_once=_count("BGPANET_REQUESTS_AT_ONCE", get("BGPANET_REQUESTS_AT_ONCE"), 1_000) or 1_000,
             body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
+            session_key=_session_key(get("BGPANET_SESSION_KEY")),
+            s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
+            metrics_host=get("BGPANET_METRICS_HOST") or "127.0.0.1",
+            metrics_port=_port("BGPANET_METRICS_PORT", get("BGPANET_METRICS_PORT")),
+            log_format=_log_format(get("BGPANET_LOG_FORMAT")),
+            traces_url=_url("BGPANET_TRACES_URL", get("BGPANET_TRACES_URL")),
             url=get("BGPANET_URL") or None,
             token=get("BGPANET_TOKEN") or None,
         )
@@ -134,13 +166,62 @@ class Settings:
             "BGPANET_KEEP_LOGS_DAYS": str(self.keep_logs_days),
             "BGPANET_WORKER_LABELS": ",".join(self.worker_labels),
             "BGPANET_SOURCE_BUCKETS": ",".join(self.source_buckets),
+            "BGPANET_PUBLIC_URL": self.public_url or "",
+            "BGPANET_EMBEDDED": "1" if self.embedded else "",
+            "BGPANET_WEBHOOK_HOSTS": ",".join(self.webhook_hosts),
             "BGPANET_STREAMS": str(self.streams),
             "BGPANET_STREAMS_PER_TOKEN": str(self.streams_per_token),
             "BGPANET_REQUESTS_PER_SECOND": str(self.requests_per_second),
             "BGPANET_REQUESTS_AT_ONCE": str(self.requests_at_once),
             "BGPANET_BODY_BYTES": str(self.body_bytes),
+            "BGPANET_SESSION_KEY": self.session_key or "",
+            "BGPANET_S3_PUBLIC_URL": self.s3_public_url or "",
+            "BGPANET_METRICS_HOST": self.metrics_host,
+            "BGPANET_METRICS_PORT": str(self.metrics_port or ""),
+            "BGPANET_LOG_FORMAT": self.log_format,
+            "BGPANET_TRACES_URL": self.traces_url or "",
         }
         return {name: value for name, value in values.items() if value}
+
+
+def with_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this product; one that stands in a file (`BGPANET_TOKEN_FILE=/run/secrets/token`) has its
+    content, without white space around it.
+
+    Raises:
+        ValueError: with every file that can't be read, and every variable that is there in both forms.
+    """
+    values = {name: value for name, value in environment.items() if name.startswith("BGPANET_")}
+    wrong = []
+    for name, path in sorted(values.items()):
+        if not name.endswith("_FILE") or not path:
+            continue
+        variable = name.removesuffix("_FILE")
+        if values.get(variable):
+            wrong.append(f"{variable} and {name} are both there; leave one of them out")
+            continue
+        try:
+            values[variable] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            wrong.append(f"{name}={path!r} can't be read: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return values
+
+
+def _session_key(text: str | None) -> str | None:
+    if text and len(text) < 32:
+        raise ValueError("BGPANET_SESSION_KEY must have at least 32 characters; `bgpanet secrets` makes one")
+    return text or None
+
+
+def _address(name: str, text: str | None) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f"{name}={text!r} must be like https://host, without a path")
+    return text.rstrip("/")
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:
@@ -177,3 +258,22 @@ def _bytes(name: str, text: str | None, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"{name}={text!r} must be a number of bytes above 0")
     return int(text)
+
+
+def _port(name: str, text: str | None) -> int | None:
+    port = _count(name, text, None)
+    if port is not None and port > 65_535:
+        raise ValueError(f"{name}={text!r} must be a port, 65535 at most")
+    return port
+
+
+def _log_format(text: str | None) -> Literal["text", "json"]:
+    if text not in (None, "", "text", "json"):
+        raise ValueError(f"BGPANET_LOG_FORMAT={text!r} must be text or json")
+    return "json" if text == "json" else "text"
+
+
+def _url(name: str, text: str | None) -> str | None:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name}={text!r} must begin with http:// or https://")
+    return text or None

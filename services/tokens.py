@@ -122,6 +122,18 @@ def verify_digest(database: Database, digest: str) -> Principal | None:
     return Principal(row.user, _role(row.role), scopes, row.id, row.expires_at)
 
 
+def is_known(database: Database, secret: str) -> bool:
+    """Whether a secret was ever recorded, revoked or not."""
+    with database.read() as session:
+        return session.scalar(select(Token.id).where(Token.digest == digest_of(secret))) is not None
+
+
+def has_admin(database: Database) -> bool:
+    """Whether there is an admin's token that holds. Raises SQLAlchemyError."""
+    with database.read() as session:
+        return session.scalar(select(Token.id).where(Token.role == "admin", _holds()).limit(1)) is not None
+
+
 def list_tokens(database: Database, user: str | None = None) -> list[dict[str, Any]]:
     """A user's tokens, or everyone's, newest first, without their secrets. Times are milliseconds."""
     query = select(Token).order_by(Token.id.desc())

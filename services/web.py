@@ -5,26 +5,25 @@ import secrets
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, redirect, request
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import api, dashboard, queue
+import bgpanet
+from services import api, dashboard, readiness, serving
 from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
-from services.errors import StorageError
 from services.last_use import LastUse
 from services.refusals import Refusals
 from services.settings import Settings
 from services.streams import Places
+from services.telemetry import requests, tracing
 from services.throttle import Throttle
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, ready for gunicorn: `services.web:create_app()`."""
     settings = settings or Settings.load()
+    is_https = (settings.public_url or "").startswith("https://")
     app = Flask(__name__, static_folder=None, template_folder=None)
     context = Context(settings)
     app.extensions["bgpanet"] = context
@@ -33,9 +32,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["bgpanet_refusals"] = Refusals(context.database)
     app.extensions["bgpanet_streams"] = Places(settings.streams, settings.streams_per_token)
     app.config.update(
-        SECRET_KEY=_secret_key(settings.home / "session.key"),
+        SECRET_KEY=settings.session_key or _secret_key(settings.home / "session.key"),
         MAX_CONTENT_LENGTH=settings.body_bytes,
-        SESSION_COOKIE_NAME="bgpanet",
+        SESSION_COOKIE_NAME="__Host-bgpanet" if is_https else "bgpanet",
+        SESSION_COOKIE_SECURE=is_https,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
@@ -43,35 +43,30 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(api.create_blueprint())
     app.register_blueprint(reference.routes)
     app.register_blueprint(dashboard.create_blueprint())
+    tracing.start(settings.traces_url, "api", bgpanet.__version__)
+    requests.observe(app, serving.STARTED)
     _health(app)
     handle_errors(app)
     app.after_request(_harden)
+    if is_https:
+        app.after_request(_only_https)
     return app
 
 
 def _health(app: Flask) -> None:
     @app.get("/")
     def root() -> BaseResponse:
-        return redirect("/jobs")
+        return redirect("/overview")
 
     @app.get("/healthz")
     def healthz() -> Response:
         return jsonify({"status": "ok"})
 
+    parts = readiness.of(app.extensions["bgpanet"])
+
     @app.get("/readyz")
     def readyz() -> tuple[Response, int]:
-        context: Context = app.extensions["bgpanet"]
-        checks: dict[str, str] = {}
-        for name, check in (
-            ("database", context.database.ping),
-            ("redis", lambda: queue.unanswered(context.celery)),
-            ("artifacts", lambda: context.store.exists("ready")),
-        ):
-            try:
-                check()
-                checks[name] = "ok"
-            except (SQLAlchemyError, OperationalError, RedisError, StorageError, OSError) as error:
-                checks[name] = type(error).__name__
+        checks = parts.checks()
         ready = all(state == "ok" for state in checks.values())
         return jsonify({"status": "ok" if ready else "unavailable", "checks": checks}), 200 if ready else 503
 
@@ -86,6 +81,12 @@ def _harden(response: Response) -> Response:
     )
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _only_https(response: Response) -> Response:
+    """Browsers that were here once never ask in plain HTTP again."""
+    response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response
 
 

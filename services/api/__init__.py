@@ -1,10 +1,14 @@
 """HTTP in and out: parse, call, render. No logic lives here."""
 
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+
 from flask import Blueprint
 
-from services.api import audit, datasets, jobs, projects, system, tokens, uploads
 from services.api.access import authenticate, note_refusal
-from services.api.documentation import refuse_unasked
+from services.api.caching import revalidate
+from services.api.documentation import Section, refuse_unasked
 from services.api.problems import handle_errors
 
 
@@ -14,7 +18,16 @@ def create_blueprint() -> Blueprint:
     api.before_request(authenticate)
     api.before_request(refuse_unasked)
     api.after_request(note_refusal)
-    for part in (jobs, datasets, uploads, projects, tokens, audit, system):
-        api.register_blueprint(part.routes)
+    api.after_request(revalidate)
+    for section in sections():
+        api.register_blueprint(section)
     handle_errors(api)
     return api
+
+
+def sections() -> Iterator[Section]:
+    """The `routes` of every file here that has some."""
+    for found in iter_modules(__path__):
+        routes = getattr(import_module(f"{__name__}.{found.name}"), "routes", None)
+        if isinstance(routes, Section):
+            yield routes

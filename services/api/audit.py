@@ -1,15 +1,20 @@
 """`/api/v1/audit`: who did what, for admins."""
 
-from flask import Blueprint, Response, jsonify
+from flask import Response, jsonify
 
 from services import audit
 from services.api import answers
 from services.api.access import admin, context
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import AuditQuery, parse_query
 from services.views import timestamp
 
-routes = Blueprint("audit", __name__, url_prefix="/audit")
+routes = Section(
+    "audit",
+    __name__,
+    url_prefix="/audit",
+    tags={"audit": "Who did what; for admins"},
+)
 
 
 @routes.get("")

@@ -1,16 +1,23 @@
 """`/api/v1/datasets`."""
 
-from flask import Blueprint, Response, abort, jsonify, url_for
+from flask import Response, abort, jsonify, url_for
 
 from services import datasets, views
 from services.api import answers
 from services.api.access import admin, context, reader, writer
-from services.api.documentation import documented
-from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.api.documentation import Section, documented
+from services.api.parsing import DatasetBody, DatasetsQuery, idempotency_key, parse_body, parse_query, preferred_wait
 from services.audit import Act, noted
 from services.datasets import Registration
+from services.listing import DatasetFilter
 
-routes = Blueprint("datasets", __name__, url_prefix="/datasets")
+routes = Section(
+    "datasets",
+    __name__,
+    url_prefix="/datasets",
+    tags={"datasets": "Data sets: checked, packed, and unchanged from then on"},
+    paths={"dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000")},
+)
 
 
 @routes.post("")
@@ -50,11 +57,12 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("")
-@documented({200: answers.Page[answers.ListedDataset]}, query=PageQuery)
+@documented({200: answers.Page[answers.ListedDataset], 304: None}, query=DatasetsQuery, headers=["If-None-Match"])
 def get_datasets() -> Response:
     """List data sets, newest first."""
-    query = parse_query(PageQuery)
-    page = views.list_datasets(context().database, reader(), query.cursor, query.limit)
+    query = parse_query(DatasetsQuery)
+    wanted = DatasetFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    page = views.list_datasets(context().database, reader(), query.cursor, query.limit, wanted)
     return jsonify({"items": page.items, "next_cursor": page.next_cursor})
 
 

@@ -4,10 +4,10 @@ A route's docstring is its description: one line, and after an empty one whateve
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from flask import current_app, request
+from flask import Blueprint, current_app, request
 
 from bgpanet.errors import InvalidInput, Problem
 from services.api.answers import Answer
@@ -16,10 +16,11 @@ from services.api.parsing import Body, Query
 
 @dataclass(frozen=True)
 class Media:
-    """Content that is no JSON. type: its media type; what: a sentence."""
+    """Content that is no JSON. type: its media type; what: a sentence; schema: None: bytes."""
 
     type: str
     what: str
+    schema: Mapping[str, Any] | None = None
 
 
 FILE = Media("*/*", "The file")
@@ -29,19 +30,42 @@ STREAM = Media("text/event-stream", "Server-sent events")
 Answers = type[Answer] | Media | tuple[type[Answer] | Media, ...] | None
 
 
+class Section(Blueprint):
+    """The routes of one file; one that a file of this folder calls `routes` is served under `/api/v1`.
+
+    tags: a sentence for each first part of its paths that no other section tells of. paths: description and example
+    of what stands in its paths, by name. headers: those of its requests that `openapi.HEADERS` does not have, as
+    OpenAPI describes a parameter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        import_name: str,
+        *,
+        url_prefix: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        paths: Mapping[str, tuple[str, str]] | None = None,
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(name, import_name, url_prefix=url_prefix)
+        self.tags, self.paths, self.headers = tags or {}, paths or {}, headers or {}
+
+
 @dataclass(frozen=True)
 class Operation:
     """What a route takes and answers.
 
     answers: what comes with each status of success, None: nothing, several: one of them. headers: names of
-    `openapi.HEADERS`. problems: statuses of problem documents beyond those that follow from the rest.
+    `openapi.HEADERS` or its section's. problems: statuses of problem documents beyond those that follow from the
+    rest, and what they mean here; empty: what they mean everywhere.
     """
 
     answers: Mapping[int, Answers]
     body: type[Body] | Media | None = None
     query: type[Query] | None = None
     headers: tuple[str, ...] = ()
-    problems: frozenset[int] = frozenset()
+    problems: Mapping[int, str] = field(default_factory=dict)
 
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -53,12 +77,13 @@ def documented(
     body: type[Body] | Media | None = None,
     query: type[Query] | None = None,
     headers: Iterable[str] = (),
-    problems: Iterable[int] = (),
+    problems: Iterable[int] | Mapping[int, str] = (),
 ) -> Callable[[View], View]:
     """Declares a route's `Operation`. Stands below `@routes.…`; a test finds routes that lack it."""
+    told = problems if isinstance(problems, Mapping) else dict.fromkeys(problems, "")
 
     def declare(view: View) -> View:
-        vars(view)["operation"] = Operation(answers, body, query, tuple(headers), frozenset(problems))
+        vars(view)["operation"] = Operation(answers, body, query, tuple(headers), told)
         return view
 
     return declare

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from werkzeug.routing import Rule
 
 from services.api import answers
-from services.api.documentation import Media, Operation, operation_of
+from services.api.documentation import Media, Operation, Section, operation_of
 from services.api.job_bodies import JOB_BODIES
 from services.api.parsing import IDEMPOTENCY_KEY, MOST_WAIT, JobBody
 
@@ -22,27 +22,6 @@ PREFIX = "/api/v1/"
 REFERENCE = "#/components/schemas/{model}"
 Json = dict[str, Any]
 
-TAGS = {
-    "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to files",
-    "datasets": "Data sets: checked, packed, and unchanged from then on",
-    "uploads": "Files that are sent in parts, to register data sets from",
-    "projects": "What several people share, and who they are",
-    "models": "Networks that can be trained",
-    "workers": "Worker slots that were heard of lately",
-    "tokens": "Bearer tokens: one's own, and for admins everyone's",
-    "audit": "Who did what; for admins",
-    "me": "Whose token it is, and what it may",
-}
-PATHS: dict[str, tuple[str, str]] = {  # description and example of what stands in paths
-    "job_id": ("id of a job", answers.ID),
-    "dataset_id": ("id of a data set, `name@version`, or a name: its newest version that is ready", "ham10000"),
-    "upload_id": ("id of an upload", answers.ID),
-    "token_id": ("id of a token", answers.ID),
-    "project_id": ("id of a project", "derma"),
-    "user": ("a user's name", "bob"),
-    "number": ("number of a part, from 1", "1"),
-    "name": ("its name", "report.html"),
-}
 HEADERS: dict[str, Json] = {  # of requests
     "Idempotency-Key": {
         "description": "Makes it safe to repeat: the same key gives what it gave before",
@@ -68,11 +47,16 @@ HEADERS: dict[str, Json] = {  # of requests
         "description": "the `ETag` of an earlier answer: 304 where it still is the same",
         "schema": {"type": "string"},
     },
+    "If-Range": {
+        "description": "the `ETag` of an earlier answer: the range alone where it still is the same, else the whole",
+        "schema": {"type": "string"},
+    },
     "Range": {"description": "a part of the file: `bytes=0-1023`", "schema": {"type": "string"}},
 }
 MEANINGS = {
     200: "Done",
     201: "Made; it is at `Location`",
+    202: "Accepted; it is done in a moment",
     204: "Done",
     206: "The part that was asked for",
     302: "It is at `Location`, for a while",
@@ -85,11 +69,13 @@ MEANINGS = {
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
     429: "As much waits as may, or the token asks too often; try again later",
-    503: "The artifact store does not answer; try again",
+    503: "The database or the artifact store does not answer; try again",
+    504: "No worker answered in time; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
-ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
-ALWAYS = frozenset({401, 422, 429})
+ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",)}
+ANSWERED |= {429: ("Retry-After",), 503: ("Retry-After",), 504: ("Retry-After",)}
+ALWAYS = frozenset({401, 422, 429, 503})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:
@@ -100,14 +86,22 @@ def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]
                 yield rule, method.lower(), operation_of(app.view_functions[rule.endpoint])
 
 
+def sections_of(app: Flask) -> list[Section]:
+    """The sections that the application serves."""
+    return [blueprint for blueprint in app.blueprints.values() if isinstance(blueprint, Section)]
+
+
 def document(app: Flask) -> Json:
     """The whole document, as plain data. Routes that declare nothing are left out."""
     schemas = _schemas(app)
+    tags = {name: what for section in sections_of(app) for name, what in section.tags.items()}
     paths: dict[str, Json] = {}
     for rule, method, operation in documented_routes(app):
         if operation is not None:
             view = app.view_functions[rule.endpoint]
-            paths.setdefault(_path(rule), {})[method] = _operation(rule, method, operation, view, schemas)
+            section = app.blueprints[rule.endpoint.rpartition(".")[0]]
+            assert isinstance(section, Section)  # noqa: S101 - nothing else is served under the prefix
+            paths.setdefault(_path(rule), {})[method] = _operation(rule, method, operation, view, section, schemas)
     _link(paths)
     return {
         "openapi": "3.1.0",
@@ -121,7 +115,7 @@ def document(app: Flask) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
-        "tags": [{"name": name, "description": what} for name, what in TAGS.items()],
+        "tags": [{"name": name, "description": what} for name, what in tags.items()],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -187,13 +181,19 @@ class _Named(GenerateJsonSchema):
         return False
 
 
-def _operation(rule: Rule, method: str, operation: Operation, view: Any, schemas: Mapping[str, Json]) -> Json:
+def _operation(
+    rule: Rule, method: str, operation: Operation, view: Any, section: Section, schemas: Mapping[str, Json]
+) -> Json:
     summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
     made: Json = {
         "operationId": view.__name__,
         "tags": [rule.rule.removeprefix(PREFIX).partition("/")[0]],
         "summary": summary.replace("\n", " ").removesuffix("."),
-        "parameters": [*_path_parameters(rule), *_query_parameters(operation), *_headers(operation)],
+        "parameters": [
+            *_path_parameters(rule, section),
+            *_query_parameters(operation),
+            *_headers(operation, section),
+        ],
         "responses": _responses(rule, method, operation, schemas),
     }
     if description:
@@ -207,16 +207,16 @@ def _path(rule: Rule) -> str:
     return re.sub(r"<(?:[^<>:]+:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
-def _path_parameters(rule: Rule) -> list[Json]:
+def _path_parameters(rule: Rule, section: Section) -> list[Json]:
     numbers = set(re.findall(r"<int:([^<>]+)>", rule.rule))
     return [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "description": PATHS[name][0],
+            "description": section.paths[name][0],
             "schema": {"type": "integer", "minimum": 1} if name in numbers else {"type": "string"},
-            "example": int(PATHS[name][1]) if name in numbers else PATHS[name][1],
+            "example": int(section.paths[name][1]) if name in numbers else section.paths[name][1],
         }
         for name in re.findall(r"<(?:[^<>:]+:)?([^<>]+)>", rule.rule)
     ]
@@ -246,8 +246,9 @@ def _plain(field: Mapping[str, Any]) -> Json:
     return {**kept, **(given[0] if given else {}), **default}
 
 
-def _headers(operation: Operation) -> list[Json]:
-    return [{"name": name, "in": "header", **HEADERS[name]} for name in operation.headers]
+def _headers(operation: Operation, section: Section) -> list[Json]:
+    known = {**HEADERS, **section.headers}
+    return [{"name": name, "in": "header", **known[name]} for name in operation.headers]
 
 
 def _body(body: type[BaseModel] | Media, schemas: Mapping[str, Json]) -> Json:
@@ -270,7 +271,7 @@ def _body(body: type[BaseModel] | Media, schemas: Mapping[str, Json]) -> Json:
 def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[str, Json]) -> Json:
     found: dict[int, Json] = {}
     for status, answer in operation.answers.items():
-        found[status] = {"description": answer.what if isinstance(answer, Media) else MEANINGS[status]}
+        found[status] = {"description": answer.what if isinstance(answer, Media) else _meaning(status)}
         content: Json = {}
         if models := _models(answer):
             references = [_reference(model) for model in models]
@@ -281,23 +282,28 @@ def _responses(rule: Rule, method: str, operation: Operation, schemas: Mapping[s
                 content |= _media(media)
         if content:
             found[status]["content"] = content
-    problems = ALWAYS | operation.problems
+    problems = ALWAYS | operation.problems.keys()
     problems |= {403} if method != "get" else set()
     problems |= {404} if rule.arguments else set()
     problems |= {413} if operation.body is not None else set()
     for status in problems:
-        title = HTTPStatus(status).phrase
-        example = {"type": "about:blank", "title": title, "status": status, "detail": MEANINGS[status]}
+        title, meaning = HTTPStatus(status).phrase, operation.problems.get(status) or _meaning(status)
+        told = {"request_id": "0193a1f2b7c04e5d", "detail": meaning}
+        example: Json = {"type": "about:blank", "title": title, "status": status, **told}
         if status == 422:
             example["errors"] = [example_of(schemas["WrongField"], schemas)]
         content = {"application/problem+json": {"schema": _reference(answers.Problem), "example": example}}
-        found[status] = {"description": MEANINGS[status], "content": content}
+        found[status] = {"description": meaning, "content": content}
     for status, response in found.items():
         if names := ANSWERED.get(status):
             response["headers"] = {name: {"schema": {"type": "string"}} for name in names}
     if 304 in found:
         found[200]["headers"] = {"ETag": {"schema": {"type": "string"}}}
     return {str(status): found[status] for status in sorted(found)}
+
+
+def _meaning(status: int) -> str:
+    return MEANINGS.get(status) or HTTPStatus(status).phrase
 
 
 def _models(answer: object) -> tuple[type[BaseModel], ...]:
@@ -314,7 +320,7 @@ def _name(name: str) -> str:
 
 
 def _media(media: Media) -> Json:
-    return {media.type: {"schema": {"type": "string", "format": "binary"}}}
+    return {media.type: {"schema": media.schema or {"type": "string", "format": "binary"}}}
 
 
 def _json(schema: Json, schemas: Mapping[str, Json]) -> Json:

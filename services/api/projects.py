@@ -2,17 +2,23 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Response, jsonify, url_for
 
 from services import projects
 from services.api import answers
 from services.api.access import context, manager, reader
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import MemberBody, ProjectBody, parse_body
 from services.projects import NewProject
 from services.views import timestamp
 
-routes = Blueprint("projects", __name__, url_prefix="/projects")
+routes = Section(
+    "projects",
+    __name__,
+    url_prefix="/projects",
+    tags={"projects": "What several people share, and who they are"},
+    paths={"project_id": ("id of a project", "derma"), "user": ("a user's name", "bob")},
+)
 
 
 @routes.get("")

@@ -1,20 +1,23 @@
-"""Models, workers, and who one is."""
+"""Workers, and who one is."""
 
-from dataclasses import asdict
+from flask import Response, jsonify
 
-from flask import Blueprint, Response, jsonify
-
-from bgpanet.catalogue import MODELS
 from services import views
 from services.api import answers
 from services.api.access import context, reader
-from services.api.documentation import documented
-from services.errors import NotFound
+from services.api.documentation import Section, documented
 from services.tables import personal
 from services.tokens import SCOPES
 from services.views import timestamp
 
-routes = Blueprint("system", __name__)
+routes = Section(
+    "system",
+    __name__,
+    tags={
+        "workers": "Worker slots that were heard of lately",
+        "me": "Whose token it is, and what it may",
+    },
+)
 
 
 @routes.get("/me")
@@ -32,22 +35,6 @@ def get_me() -> Response:
             "project": personal(principal.user),
         }
     )
-
-
-@routes.get("/models")
-@documented({200: answers.Page[answers.Model]})
-def get_models() -> Response:
-    """List the networks that can be trained."""
-    return jsonify({"items": [{"id": name, **asdict(entry)} for name, entry in MODELS.items()], "next_cursor": None})
-
-
-@routes.get("/models/<name>")
-@documented({200: answers.Model})
-def get_model(name: str) -> Response:
-    """Show a network."""
-    if name not in MODELS:
-        raise NotFound(f"there is no model {name!r}; known: {', '.join(MODELS)}")
-    return jsonify({"id": name, **asdict(MODELS[name])})
 
 
 @routes.get("/workers")

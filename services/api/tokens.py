@@ -2,18 +2,24 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, jsonify
+from flask import Response, abort, jsonify
 
 from services import tokens
 from services.api import answers
 from services.api.access import context, manager, reader
-from services.api.documentation import documented
+from services.api.documentation import Section, documented
 from services.api.parsing import TokenBody, parse_body
 from services.audit import Act, noted
 from services.tokens import NewToken
 from services.views import timestamp
 
-routes = Blueprint("tokens", __name__, url_prefix="/tokens")
+routes = Section(
+    "tokens",
+    __name__,
+    url_prefix="/tokens",
+    tags={"tokens": "Bearer tokens: one's own, and for admins everyone's"},
+    paths={"token_id": ("id of a token", answers.ID)},
+)
 TIMES = ("created_at", "expires_at", "last_used_at", "revoked_at")
 
 

@@ -2,16 +2,22 @@
 
 from typing import BinaryIO, cast
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Response, jsonify, request, url_for
 
 from services import uploads
 from services.api import answers
 from services.api.access import context, reader, writer
-from services.api.documentation import Media, documented
+from services.api.documentation import Media, Section, documented
 from services.api.parsing import UploadBody, content_digest, parse_body
 from services.uploads import NewUpload
 
-routes = Blueprint("uploads", __name__, url_prefix="/uploads")
+routes = Section(
+    "uploads",
+    __name__,
+    url_prefix="/uploads",
+    tags={"uploads": "Files that are sent in parts, to register data sets from"},
+    paths={"upload_id": ("id of an upload", answers.ID), "number": ("number of a part, from 1", "1")},
+)
 
 
 @routes.post("")

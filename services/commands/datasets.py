@@ -8,8 +8,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bgpanet.validation import unknown
 from services.client import Client
-from services.commands.common import USAGE, Columns, Json, console, errors, print_json, print_table, stop, verb
+from services.commands.common import USAGE, Columns, Json, console, errors, hint, print_json, print_table, stop, verb
+from services.commands.completion import dataset_names, formats
 
 app = typer.Typer(no_args_is_help=True, help="Register and look at data sets.")
 
@@ -23,6 +25,9 @@ _DATASET_COLUMNS: Columns = {
     "id": lambda d: d["id"],
     "": lambda d: "synthetic" if d["synthetic"] else "",
 }
+DatasetName = Annotated[
+    str, typer.Argument(help="name (its newest version), name@version or id", autocompletion=dataset_names)
+]
 _LEVELS = {"refused": "red", "excluded": "yellow", "warned": "yellow"}
 
 
@@ -36,7 +41,9 @@ def _findings(findings: Sequence[Mapping[str, Any]], to: Console) -> None:
 @verb
 def dataset_add(
     name: str,
-    format: Annotated[str, typer.Option(help="how its files lie: one of `bgpanet dataset formats`")],
+    format: Annotated[
+        str, typer.Option(help="how its files lie: one of `bgpanet dataset formats`", autocompletion=formats)
+    ],
     path: Annotated[
         str, typer.Option(help="a folder that workers see, s3://bucket/prefix, or a zip or tar, which is uploaded")
     ],
@@ -51,13 +58,16 @@ def dataset_add(
     wait: Annotated[bool, typer.Option(help="until it is ready, with progress")] = True,
     as_json: Json = False,
 ) -> None:
-    """Check and register a data set. Example: bgpanet dataset add ham --format ham10000 --path ./HAM10000
+    """Check and register a data set.
 
-    Other content under the same name is its next version; the same content again is the version that is there.
+    Other content under the same name is its next version; the same content again is the version that is there. An
+    upload that was cut off goes on where it stopped when the same command is given again.
+
+    Example: bgpanet dataset add ham --format ham10000 --path ./HAM10000.zip
     """
-    from services.progress import JobBars
+    from services.progress import display
 
-    with Client() as client, JobBars(errors) as bars:
+    with Client() as client, display(errors) as bars:
         made = client.add_dataset(
             name,
             format,
@@ -68,28 +78,37 @@ def dataset_add(
             lock=lock,
             wait=wait,
             on_update=bars.update,
-            on_sent=lambda sent, size: bars.sent(Path(path).name, sent, size),
+            on_sent=lambda sent, size: bars.sent(f"upload {Path(path).name}", sent, size),
         )
     if as_json:
         print_json(made)
         return
     print_table([made], _DATASET_COLUMNS)
     _findings(made["findings"], errors)
+    hint(f"`bgpanet submit train --dataset {name} --model bgpanet_t --follow` trains on it")
 
 
 @app.command("list")
 @verb
 def dataset_list(as_json: Json = False) -> None:
-    """All data sets in every state, newest first."""
+    """All data sets in every state, newest first.
+
+    Example: bgpanet dataset list --json
+    """
     with Client() as client:
         rows = list(client.datasets())
     print_json(rows) if as_json else print_table(rows, _DATASET_COLUMNS)
+    if not rows:
+        hint("there is none yet; `bgpanet dataset add --help` tells how to register one")
 
 
 @app.command("show")
 @verb
-def dataset_show(name: str, as_json: Json = False) -> None:
-    """One data set with its classes and findings."""
+def dataset_show(name: DatasetName, as_json: Json = False) -> None:
+    """One data set with its classes and findings.
+
+    Example: bgpanet dataset show ham@2
+    """
     with Client() as client:
         found = client.dataset(name)
     if as_json:
@@ -124,14 +143,18 @@ def dataset_show(name: str, as_json: Json = False) -> None:
 @app.command("formats")
 @verb
 def dataset_formats(
-    name: Annotated[str | None, typer.Argument(help="tell all about this one")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="tell all about this one", autocompletion=formats)] = None,
+    as_json: Json = False,
 ) -> None:
-    """The formats that can be registered. Example: bgpanet dataset formats csv"""
+    """The formats that can be registered.
+
+    Example: bgpanet dataset formats csv
+    """
     from bgpanet.data.readers import described
 
     texts = described()
     if name is not None and name not in texts:
-        stop(f"unknown format {name!r}; known: {', '.join(texts)}", USAGE)
+        stop(unknown("format", name, [*texts]), USAGE)
     if as_json:
         print_json(texts if name is None else {name: texts[name]})
     elif name is not None:
@@ -143,8 +166,13 @@ def dataset_formats(
 
 @app.command("remove")
 @verb
-def dataset_remove(name: str, as_json: Json = False) -> None:
-    """Delete a data set's files. What jobs on it were given can still be told; where none used it, all goes."""
+def dataset_remove(name: DatasetName, as_json: Json = False) -> None:
+    """Delete a data set's files.
+
+    What jobs on it were given can still be told; where none used it, all goes.
+
+    Example: bgpanet dataset remove ham@1
+    """
     with Client() as client:
         client.remove_dataset(name)
     print_json({"removed": name}) if as_json else print(f"removed {name}")

@@ -14,7 +14,10 @@ app = typer.Typer()
 @app.command()
 @verb
 def workers(as_json: Json = False) -> None:
-    """Worker slots and what they do."""
+    """Worker slots and what they do.
+
+    Example: bgpanet workers
+    """
     from services.fleet import Weights
 
     with Client() as client:
@@ -30,7 +33,10 @@ def workers(as_json: Json = False) -> None:
 @app.command()
 @verb
 def models(as_json: Json = False) -> None:
-    """Networks that can be trained."""
+    """Networks that can be trained.
+
+    Example: bgpanet models --json
+    """
     from bgpanet.catalogue import ABSENT, MODELS
 
     rows: list[Mapping[str, Any]] = [{"id": name, **vars(entry)} for name, entry in MODELS.items()]

@@ -8,8 +8,9 @@ from rich.markup import escape
 
 from bgpanet.text import figures_brief
 from services.client import Client, JobHandle
-from services.commands.common import Columns, JobId, Json, console, errors, print_json, print_table, verb
-from services.commands.follow import show_progress
+from services.commands.common import Columns, JobId, Json, console, errors, hint, print_json, print_table, verb
+from services.commands.completion import dataset_names, kinds
+from services.commands.submit import told_of
 
 app = typer.Typer()
 
@@ -31,14 +32,17 @@ def _why(job: Mapping[str, Any]) -> str:
 @app.command("jobs")
 @verb
 def list_jobs(
-    state: Annotated[str | None, typer.Option()] = None,
-    kind: Annotated[str | None, typer.Option()] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
+    state: Annotated[str | None, typer.Option(help="queued, running, paused, succeeded, failed or cancelled")] = None,
+    kind: Annotated[str | None, typer.Option(help="such as train or predict", autocompletion=kinds)] = None,
+    dataset: Annotated[str | None, typer.Option(help="a data set's name", autocompletion=dataset_names)] = None,
     q: Annotated[str | None, typer.Option(help="part of the name")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="how many")] = 20,
     as_json: Json = False,
 ) -> None:
-    """The latest jobs."""
+    """The latest jobs.
+
+    Example: bgpanet jobs --state running --dataset ham
+    """
     wanted = {"state": state, "kind": kind, "dataset": dataset, "q": q}
     rows: list[Mapping[str, Any]] = []
     with Client() as client:
@@ -47,12 +51,17 @@ def list_jobs(
             if len(rows) >= limit:
                 break
     print_json(rows) if as_json else print_table(rows, _JOB_COLUMNS)
+    if not rows:
+        hint("there is no such job; `bgpanet submit --help` tells how to queue one")
 
 
 @app.command("job")
 @verb
 def show_job(job_id: JobId, as_json: Json = False) -> None:
-    """One job, with its folds and its latest events."""
+    """One job, with its folds, its place in the queue, and its events.
+
+    Example: bgpanet job ID
+    """
     with Client() as client:
         job = client.job(job_id)
         children = [child.values for child in job.children()]
@@ -85,42 +94,64 @@ def _steer(job_id: str, action: Callable[[JobHandle], JobHandle], as_json: bool)
 @app.command()
 @verb
 def cancel(job_id: JobId, as_json: Json = False) -> None:
-    """End a job: at once where it waits, at its next step where it runs."""
+    """End a job: at once where it waits, at its next step where it runs.
+
+    Example: bgpanet cancel ID
+    """
     _steer(job_id, JobHandle.cancel, as_json)
 
 
 @app.command()
 @verb
 def pause(job_id: JobId, as_json: Json = False) -> None:
-    """Stop a job for now: at once where it waits, after a checkpoint where it runs. `resume` lets it go on."""
+    """Stop a job for now: at once where it waits, after a checkpoint where it runs.
+
+    `bgpanet resume` lets it go on.
+
+    Example: bgpanet pause ID
+    """
     _steer(job_id, JobHandle.pause, as_json)
 
 
 @app.command()
 @verb
 def resume(job_id: JobId, as_json: Json = False) -> None:
-    """Let a paused job go on."""
+    """Let a paused job go on.
+
+    Example: bgpanet resume ID
+    """
     _steer(job_id, JobHandle.resume, as_json)
 
 
 @app.command()
 @verb
-def retry(job_id: JobId, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False) -> None:
+def retry(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", help="wait and show progress")] = False,
+    as_json: Json = False,
+) -> None:
     """Try a job that failed or was cancelled again, as a new job, whose id is printed.
 
     It goes on from the last checkpoint; a cross-validation or study keeps what has succeeded.
+
+    Example: bgpanet retry ID --follow
     """
     with Client() as client:
         job = client.job(job_id).retry()
-        if follow:
-            show_progress(job)
-        print_json(job.values) if as_json else print(job.id)
+        told_of(job, follow, as_json)
 
 
 @app.command()
 @verb
-def priority(job_id: JobId, value: Annotated[int, typer.Argument(min=-100, max=100)], as_json: Json = False) -> None:
-    """Give a job another place in the queue: higher comes first."""
+def priority(
+    job_id: JobId,
+    value: Annotated[int, typer.Argument(min=-100, max=100, help="0 unless given; higher comes first")],
+    as_json: Json = False,
+) -> None:
+    """Give a job that waits another place in the queue.
+
+    Example: bgpanet priority ID 5
+    """
     with Client() as client:
         job = client.job(job_id).set_priority(value)
         print_json(job.values) if as_json else print(job.values["priority"])

@@ -7,6 +7,7 @@ import typer
 
 from services.client import Client
 from services.commands.common import USAGE, Columns, JobId, Json, errors, print_json, print_table, stop, verb
+from services.commands.completion import artifact_names
 
 app = typer.Typer()
 
@@ -14,7 +15,10 @@ app = typer.Typer()
 @app.command()
 @verb
 def artifacts(job_id: JobId, as_json: Json = False) -> None:
-    """The files of a job's result."""
+    """The files of a job's result.
+
+    Example: bgpanet artifacts ID
+    """
     with Client() as client:
         rows = client.job(job_id).artifacts()
     if as_json:
@@ -27,13 +31,20 @@ def artifacts(job_id: JobId, as_json: Json = False) -> None:
 @verb
 def download(
     job_id: JobId,
-    name: str,
-    to: Annotated[Path, typer.Option(help="file or folder")] = Path(),
+    name: Annotated[str, typer.Argument(help="one of `bgpanet artifacts ID`", autocompletion=artifact_names)],
+    to: Annotated[Path, typer.Option(help="a file, or a folder that exists")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Save a file of a job's result, checked against its digest."""
-    with Client() as client:
-        path = client.job(job_id).download(name, to)
+    """Save a file of a job's result, checked against its digest.
+
+    One that was cut off goes on where it stopped when the same command is given again.
+
+    Example: bgpanet download ID predictions.csv --to results
+    """
+    from services.progress import display
+
+    with Client() as client, display(errors) as shown:
+        path = client.download(job_id, name, to, lambda there, size: shown.sent(name, there, size))
     print_json({"name": name, "path": str(path)}) if as_json else print(path)
 
 
@@ -45,7 +56,12 @@ def compare(
     ],
     as_json: Json = False,
 ) -> None:
-    """Test cross-validations against the first one, on the same folds: differences, intervals, corrected p-values."""
+    """Test cross-validations against the first one, on the same folds.
+
+    It tells differences with intervals, and p-values corrected for folds and for the number of tests.
+
+    Example: bgpanet compare ID1 ID2
+    """
     from services.comparison import compare_jobs
 
     if len(job_ids) < 2:

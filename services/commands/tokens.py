@@ -52,7 +52,10 @@ def _when(text: str | None) -> str | None:
 @app.command("list")
 @verb
 def token_list(as_json: Json = False) -> None:
-    """Your tokens, or as an admin everyone's, without their secrets."""
+    """Your tokens, or as an admin everyone's, without their secrets.
+
+    Example: bgpanet token list
+    """
     with Client() as client:
         rows = client.get("tokens")["items"]
     names = ("id", "name", "user", "role", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
@@ -67,8 +70,13 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
 
 @app.command("revoke")
 @verb
-def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """End a token at once."""
+def token_revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="of `bgpanet token list`")], as_json: Json = False
+) -> None:
+    """End a token at once.
+
+    Example: bgpanet token revoke ID
+    """
     with Client() as client:
         client.revoke_token(token_id)
     print_json({"revoked": token_id}) if as_json else print(f"revoked {token_id}")

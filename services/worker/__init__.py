@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 from celery.signals import worker_shutting_down
 
@@ -11,19 +12,23 @@ from services.context import Context
 from services.queue import WAKE, queue_name
 from services.worker.departure import Departure
 from services.worker.devices import find_devices, labels_of
+from services.worker.reservation import take_free
 from services.worker.slots import Slot, SlotPool
 from services.worker.weights import Lookout
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """name: unique among workers; slots: None for one a GPU, or one on a CPU; threads: of a CPU for each slot;
-    labels: beside those of the settings."""
+    """name: unique among workers; slots: None for as many as there are GPUs for, or one on a CPU; gpus_per_slot: a job
+    may have so many; threads: of a CPU for each slot; labels: beside those of the settings; free_gpus: only GPUs that
+    no other worker of this home has taken so."""
 
     name: str | None = None
     slots: int | None = None
+    gpus_per_slot: int = 1
     threads: int | None = None
     labels: tuple[str, ...] = ()
+    free_gpus: bool = False
 
 
 def run_worker(context: Context, options: WorkerOptions) -> None:
@@ -32,9 +37,14 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
 
     Raises:
         ValueError: a label is none.
+        Conflict: it is to take free GPUs, and there are none.
     """
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
-    devices = find_devices(options.slots)
+    choose = None
+    if options.free_gpus:
+        wanted = None if options.slots is None else options.slots * options.gpus_per_slot
+        choose = partial(take_free, folder=context.settings.home / "gpus", wanted=wanted)
+    devices = find_devices(options.slots, options.gpus_per_slot, choose)
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
     labels = [labels_of(name, device, context.settings.worker_labels + options.labels) for device in devices]
     weights = Lookout(context.settings.offline)
@@ -54,6 +64,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
         pool.work(departure)
 
     context.celery.conf.worker_pool = "services.worker.pool:Pool"
+    context.celery.conf.worker_consumer = "services.worker.consumer:Consumer"
     classes = sorted({resource_class for device in devices for resource_class in device.resource_classes})
     try:
         context.celery.worker_main(

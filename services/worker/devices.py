@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,34 +15,58 @@ from bgpanet.specs import LABEL
 
 @dataclass(frozen=True)
 class Device:
-    """What a slot computes on. uuid, model: the GPU's; None: the CPU. memory_gb: 10^9 bytes; None: not known."""
+    """What a slot computes on. uuids: the GPUs'; none: the CPU. model: theirs. memory_gb: of each, 10^9 bytes; None:
+    not known."""
 
     name: str
-    uuid: str | None = None
+    uuids: tuple[str, ...] = ()
     model: str | None = None
     memory_gb: float | None = None
 
     @property
     def resource_classes(self) -> tuple[str, ...]:
-        return ("any", "cpu") if self.uuid is None else ("any", "gpu")
+        """Whose jobs it takes; see `bgpanet.specs.ResourcesSpec.resource_class`."""
+        several = (f"gpu-{count}" for count in range(2, len(self.uuids) + 1))
+        return ("any", "gpu", *several) if self.uuids else ("any", "cpu")
 
     @property
     def environment(self) -> dict[str, str]:
         # By UUID: numbers mean one card to the driver's library and may mean another to CUDA.
-        return {"CUDA_VISIBLE_DEVICES": self.uuid or ""}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.uuids)}
 
 
-def find_devices(slots: int | None) -> list[Device]:
-    """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, else `slots` (or one) times its CPU, each with
-    its share of the memory. No torch, no CUDA: the driver's library is asked."""
+Choose = Callable[[Sequence[Device]], list[Device]]
+
+
+def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | None = None) -> list[Device]:
+    """The GPUs of this host that CUDA_VISIBLE_DEVICES leaves visible, so many together, else `slots` (or one) times its
+    CPU, each with its share of the memory. No torch, no CUDA: the driver's library is asked. choose: takes some of the
+    GPUs."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        found = [] if wanted == "" else visible(gpus(), wanted)[:slots]
+        cards = [] if wanted == "" else visible(gpus(), wanted)
+        found = _together(choose(cards) if choose is not None and cards else cards, gpus_per_slot)[:slots]
     except DriverBroken as error:
         # It would be worse to compute on the CPU in the GPU's place: this slot will be unfit.
-        found = [Device(f"GPU ({error})", "GPU-silent")]
+        found = [Device(f"GPU ({error})", ("GPU-silent",))]
     share = psutil.virtual_memory().total / 1e9 / (slots or 1)
     return found or [Device("CPU", memory_gb=share)] * (slots or 1)
+
+
+def _together(found: Sequence[Device], count: int) -> list[Device]:
+    """Devices of so many GPUs each, in their order; the last may have fewer."""
+    parts = [found[first : first + count] for first in range(0, len(found), count)]
+    return [part[0] if len(part) == 1 else _joined(part) for part in parts]
+
+
+def _joined(part: Sequence[Device]) -> Device:
+    models, memory = {gpu.model for gpu in part}, [gpu.memory_gb for gpu in part if gpu.memory_gb is not None]
+    return Device(
+        name="; ".join(gpu.name for gpu in part)[:200],
+        uuids=tuple(uuid for gpu in part for uuid in gpu.uuids),
+        model=part[0].model if len(models) == 1 else None,
+        memory_gb=min(memory, default=None),
+    )
 
 
 def visible(found: Sequence[Device], wanted: str | None) -> list[Device]:
@@ -54,7 +78,9 @@ def visible(found: Sequence[Device], wanted: str | None) -> list[Device]:
         return list(found)
     chosen: list[Device] = []
     for entry in filter(None, (part.strip() for part in wanted.split(","))):
-        named = [gpu for number, gpu in enumerate(found) if entry == str(number) or (gpu.uuid or "").startswith(entry)]
+        named = [
+            gpu for number, gpu in enumerate(found) if entry == str(number) or "".join(gpu.uuids).startswith(entry)
+        ]
         if len(named) != 1:
             break
         chosen += named
@@ -96,9 +122,9 @@ def gpus() -> list[Device]:
         try:
             handle = library.nvmlDeviceGetHandleByIndex(number)
             model, uuid = library.nvmlDeviceGetName(handle), library.nvmlDeviceGetUUID(handle)
-            found.append(Device(f"{model}, GPU {number}", uuid, model, _memory_gb(library, handle)))
+            found.append(Device(f"{model}, GPU {number}", (uuid,), model, _memory_gb(library, handle)))
         except library.NVMLError as error:
-            found.append(Device(f"GPU {number} ({error})", f"GPU-silent-{number}"))
+            found.append(Device(f"GPU {number} ({error})", (f"GPU-silent-{number}",)))
     return found
 
 

@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.tables import Artifact, Dataset, Job, Upload
+from services.tables import Artifact, Dataset, Job, ModelVersion, Upload
+from services.telemetry import catalogue, metrics
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
     "evaluate": ("model.safetensors", "model.json", "split.json"),
     "explain": ("model.safetensors", "model.json"),
+    "export": ("model.safetensors", "model.json"),
+    "trial": ("model.safetensors", "model.json"),
 }
 """What kinds of jobs that apply a trained model need of it."""
 PARTS = {"cross_validate": "fold", "study": "cell", "predict": "shard"}
@@ -65,9 +69,13 @@ class Workbench:
         if self.claim.kind == "register":
             spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
             spec["others"] = self._fingerprints()
-        else:
+        elif self.claim.kind == "import":
+            spec["source"] = str(self._source({"upload": spec["source"]}))
+        elif self.claim.dataset_id is not None:
             part = str(spec.get("part", "open"))
             spec["data"] = {"format": "packed", "path": str(self._dataset(part)), "holds": part}
+        if self.claim.kind == "trial":
+            spec["images"] = [self._tried(image) for image in spec["images"]]
         self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
@@ -98,6 +106,13 @@ class Workbench:
         archive = self.folder / "archive"
         _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
         return archive
+
+    def _tried(self, image: Mapping[str, str]) -> dict[str, str]:
+        """An image of a trial, with the file where it lies: a copy, since it may be deleted any moment."""
+        path = self.folder / "images" / image["name"]
+        path.parent.mkdir(exist_ok=True)
+        self.context.store.get_file(image["file"], path, image["sha256"])
+        return {**image, "file": str(path)}
 
     def _fingerprints(self) -> dict[str, str]:
         """Files of fingerprints of all data sets that are ready, but for other versions of the same."""
@@ -154,6 +169,9 @@ class Workbench:
 
     def _model(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
         """The model of a training; those of a cross-validation's folds in `fold-0`, `fold-1`, …"""
+        if self.claim.model_version_id is not None:
+            self._version(self.claim.model_version_id, names, folder)
+            return
         with self.context.database.read() as session:
             folds = select(Job.id).where(Job.parent_id == job_id, Job.superseded_by.is_(None)).order_by(Job.position)
             found = session.scalars(folds).all()
@@ -161,6 +179,17 @@ class Workbench:
             self._artifacts(fold, names, folder / f"fold-{number}")
         if not found:
             self._artifacts(job_id, names, folder)
+
+    def _version(self, version_id: str, names: tuple[str, ...], folder: Path) -> None:
+        """The same of a registered model, whatever became of the job that made it."""
+        with self.context.database.read() as session:
+            version = session.get(ModelVersion, version_id)
+        if version is None or version.state != "ready":
+            raise StorageError(f"version {version_id} of a model is gone")
+        for name, file in version.files.items():
+            if Path(name).name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _fetch(self.context.store, StoredFile(**file), folder / name)
 
     def _child(self, job_id: str, folder: Path) -> None:
         """What a child left: its result, or why it has none."""
@@ -219,7 +248,8 @@ class Uploader(threading.Thread):
 
     Of checkpoints only the newest counts: one that is overtaken while it waits is skipped. `record` is called once a
     checkpoint is stored whole, with its step, epoch and files. A checkpoint that could not be stored is told to
-    `warn` and costs nothing but time after a later death; artifacts that could not be stored raise in `artifact`.
+    `warn` and costs nothing but time after a later death; `uploaded` hears of the others, with the seconds and the
+    step. Artifacts that could not be stored raise in `artifact`.
 
     What is the same in one checkpoint after the other, as the best weights are, is stored in two copies that they use
     in turn: were it one, a damaged bit of it would cost the newest checkpoint and the one before.
@@ -232,12 +262,13 @@ class Uploader(threading.Thread):
         staging: Path,
         record: Callable[[CheckpointWritten, Mapping[str, StoredFile]], None],
         warn: Callable[[str], None],
+        uploaded: Callable[[float, int], None] = lambda seconds, step: None,
     ) -> None:
         super().__init__(name=f"upload-{claim.lease.job_id[-8:]}", daemon=True)
         self._store, self._staging = store, staging
         self._job = f"jobs/{claim.lease.job_id}"
         self._prefix = f"{self._job}/{claim.lease.attempt}"
-        self._record, self._warn = record, warn
+        self._record, self._warn, self._uploaded = record, warn, uploaded
         self._stored: set[str] = set()
         self._recorded = (-1, 1)  # step and copy of the last checkpoint
         self._waiting: list[tuple[Path, CheckpointWritten]] = []
@@ -298,13 +329,15 @@ class Uploader(threading.Thread):
                 if not self._waiting:
                     return
                 staged, event = self._waiting.pop(0)
-            step, copy = self._recorded
+            (step, copy), begun = self._recorded, time.monotonic()
             copy = copy if event.step == step else 1 - copy  # one of the same step takes its place
             try:
                 files = {file.name: self._put(file, f"-{copy}") for file in sorted(staged.iterdir())}
                 self._record(event, files)
                 self._recorded = (event.step, copy)
+                self._uploaded(time.monotonic() - begun, event.step)
             except (StorageError, OSError, SQLAlchemyError, StaleAttempt) as error:
+                metrics.count(catalogue.UPLOADS_FAILED)
                 self._warn(f"the checkpoint after step {event.step} was not stored: {error}")
             shutil.rmtree(staged, ignore_errors=True)
 

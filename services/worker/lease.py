@@ -1,5 +1,6 @@
 """Keeping a lease: a thread of its own renews it and writes what the child said, whatever else the worker does."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from services import jobs
 from services.claims import Batch, Lease
 from services.database import Database
 from services.errors import StaleAttempt
+from services.telemetry import catalogue, metrics
 
 WRITE_SECONDS = 1.0  # between two writes; short leases are renewed more often
 
@@ -37,8 +39,12 @@ class LeaseKeeper(threading.Thread):
         self._batch_lock = threading.Lock()  # for adding to the batch; never held during a write
         self._write_lock = threading.Lock()  # one write at a time, in order
         self._stopping = threading.Event()
+        self._ids = contextvars.copy_context()  # its log lines bear the attempt's ids
 
     def run(self) -> None:
+        self._ids.run(self._keep)
+
+    def _keep(self) -> None:
         while not self._stopping.wait(min(WRITE_SECONDS, self._seconds / 4)):
             self._try_to_write()
 
@@ -84,14 +90,15 @@ class LeaseKeeper(threading.Thread):
         try:
             self.flush()
         except StaleAttempt:
-            self._lose("another attempt has the job")
+            self._lose("another attempt has the job", "taken")
         except SQLAlchemyError as error:
             log.warning("job %s: the database does not answer: %s", self._lease.job_id, error)
             if time.monotonic() - self._renewed > self._seconds:
-                self._lose("the database was silent for longer than the lease")
+                self._lose("the database was silent for longer than the lease", "silence")
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str, label: str) -> None:
         if not self.lost:
+            metrics.count(catalogue.LEASES_LOST, why=label)
             log.warning("job %s, attempt %d: lease lost: %s", self._lease.job_id, self._lease.attempt, why)
             self.lost = True
             self._changed()

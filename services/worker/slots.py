@@ -13,15 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import bgpanet
 from services import fleet, jobs
-from services.claims import Lease
+from services.claims import Claim, Lease
 from services.context import Context
 from services.errors import StaleAttempt
 from services.fleet import READY, Condition, Member, Weights
+from services.telemetry import logs
 from services.worker.child import ForkServer
 from services.worker.devices import Device
 from services.worker.figures import figures
 from services.worker.selftest import problems
 from services.worker.supervisor import Attempt, Draining
+from services.worker.watching import Watch
 
 BEAT_SECONDS = 5.0
 CHECK_AGAIN_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)  # after a self-test that failed; the last one repeats
@@ -56,6 +58,7 @@ class Slot:
             memory_gb=device.memory_gb,
         )
         self.lease: Lease | None = None
+        self._watch: Watch | None = None
         self._strange: set[str] = set()  # jobs for a newer version than this
         self.server = ForkServer(device.environment)
         self.condition = Condition("checking")
@@ -86,14 +89,22 @@ class Slot:
             if claim is None:
                 return
             self._busy_with(claim.lease)
-            log.info("%s: job %s, attempt %d", self.member.name, claim.lease.job_id, claim.lease.attempt)
             try:
-                attempt = Attempt(self.context, claim, self.server, self.threads, draining)
-                attempt.run()
-                if not attempt.understood:
-                    self._strange.add(claim.lease.job_id)
+                self._attempt(claim, draining)
             finally:
+                self._watch = None
                 self._busy_with(None)
+
+    def _attempt(self, claim: Claim, draining: Draining) -> None:
+        job_id, number = claim.lease.job_id, claim.lease.attempt
+        with logs.belonging_to(job=job_id, attempt=str(number), worker=self.member.name):
+            attempt = Attempt(self.context, claim, self.server, self.threads, draining)
+            self._watch = attempt.watch
+            with attempt.watch.attempt(self.member.name):
+                log.info("%s: job %s, attempt %d", self.member.name, job_id, number)
+                attempt.run()
+            if not attempt.understood:
+                self._strange.add(job_id)
 
     def _busy_with(self, lease: Lease | None) -> None:
         self.lease = lease
@@ -149,6 +160,7 @@ class Slot:
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
+                told |= self._watch.figures if self._watch else {}
                 job_id = None if self.lease is None else self.lease.job_id
                 fleet.beat(self.context.database, self.member, job_id, told, self.weights(), self.condition)
             except SQLAlchemyError as error:

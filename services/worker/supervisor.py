@@ -40,6 +40,7 @@ from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.worker.child import Child, ForkServer, ForkServerGone, Request
 from services.worker.files import Uploader, Workbench
 from services.worker.lease import LeaseKeeper
+from services.worker.watching import Watch
 
 INTERRUPTED = 75  # the child's exit status after it was asked to stop and wrote a checkpoint
 EPILOGUE_SECONDS = 120.0  # how long the end of an attempt is tried to be written while the database is away
@@ -63,8 +64,14 @@ class Attempt:
         self.bench = Workbench(context, claim, self._fetching, self._warn)
         settings = context.settings
         self.keeper = LeaseKeeper(context.database, claim.lease, settings.lease_seconds, self.nudge)
+        self.watch = Watch(claim)
         self.uploader = Uploader(
-            context.store, claim, self.bench.folder / "uploading", self._record_checkpoint, self._warn
+            context.store,
+            claim,
+            self.bench.folder / "uploading",
+            self._record_checkpoint,
+            self._warn,
+            self.watch.uploaded,
         )
         self.result: Result | None = None
         self.failure: Failure | None = None
@@ -126,7 +133,8 @@ class Attempt:
         if self.claim.images_at_once is not None:
             images = self.claim.images_at_once
             self._warn(f"an earlier attempt was out of memory: now {images} images at once, the batch in more parts")
-        self.bench.prepare()
+        with self.watch.preparing():
+            self.bench.prepare()
         child = self.server.start(
             Request(
                 self.claim.kind,
@@ -138,7 +146,8 @@ class Attempt:
             )
         )
         try:
-            status = self._listen(child)
+            with self.watch.child():
+                status = self._listen(child)
         finally:
             child.signal(signal.SIGKILL)
             child.close()
@@ -200,6 +209,7 @@ class Attempt:
     def _event(self, line: str) -> None:
         event = parse_event(line)
         if event is not None:
+            self.watch.heard(event)
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
@@ -259,12 +269,13 @@ class Attempt:
         if self.stalled:
             seconds = self.context.settings.stall_seconds
             return self._failing("stalled", f"the child said nothing for {seconds:.0f} s and was ended")
+        if status < 0 and (self.failure is None or self.failure.reason == "internal"):
+            # Of several processes the others complain when one is killed.
+            return self._failing("worker_lost", f"the child was ended by signal {-status}")
         if self.failure is not None:
             if self.failure.reason == "storage":
                 self.bench.distrust()
             return self._failing(self.failure.reason, self.failure.message, self.failure.findings)
-        if status < 0:
-            return self._failing("worker_lost", f"the child was ended by signal {-status}")
         return self._failing("internal", f"the child ended with status {status} and said no more")
 
     def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:

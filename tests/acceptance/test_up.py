@@ -299,7 +299,7 @@ def test_a_running_job_ends_when_it_is_cancelled(product: Product) -> None:
 def test_what_a_person_types_wrong_is_told_without_a_traceback(
     product: Product, arguments: tuple[str, ...], told: str
 ) -> None:
-    status = 2 if arguments[0] == "submit" else 1
+    status = 2 if arguments[0] == "submit" else 4
     answer = " ".join(product.bgpanet(*arguments, status=status).split())
     assert told in answer
     assert "Traceback" not in answer

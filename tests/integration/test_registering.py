@@ -13,8 +13,10 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from bgpanet.data import synthetic
-from services import datasets, tokens, uploads, views
-from services.client import ApiError, Client
+from services import datasets, tokens, transfers, uploads, views
+from services.client import Client
+from services.client_errors import Unreachable
+from services.connection import Connection
 from services.context import Context
 from services.datasets import Registration
 from services.settings import Settings
@@ -74,31 +76,40 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         context.store._client.close()  # type: ignore[attr-defined]
 
 
-class CutOff(Client):
-    """A client whose line breaks after so many parts; it counts those that it sends."""
+class CutOff:
+    """A line that breaks after so many parts; it counts those that are sent."""
 
-    def __init__(self, served: Served, after: int) -> None:
-        super().__init__(served.url, served.token)
-        self.left, self.sent = after, 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = self.sent = 0
+        self._send = transfers.send_part
+        monkeypatch.setattr(transfers, "send_part", self.send)
 
-    def _send_part(self, upload_id: str, number: int, content: bytes) -> None:
+    def after(self, parts: int) -> None:
+        self.left, self.sent = parts, 0
+
+    def send(self, connection: Connection, upload_id: str, number: int, content: bytes) -> None:
         if self.sent == self.left:
-            raise ApiError(0, {"detail": "the line broke"})
-        super()._send_part(upload_id, number, content)
+            raise Unreachable("the line broke")
+        self._send(connection, upload_id, number, content)
         self.sent += 1
 
 
-def test_an_upload_that_was_cut_off_half_way_goes_on_where_it_stopped(served: Served, tmp_path: Path) -> None:
+def test_an_upload_that_was_cut_off_half_way_goes_on_where_it_stopped(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "large.zip"
     path.write_bytes(os.urandom(3 * PART + 7))
-    with CutOff(served, after=2) as client, pytest.raises(ApiError, match="the line broke"):
+    line = CutOff(monkeypatch)
+    line.after(2)
+    with Client(served.url, served.token) as client, pytest.raises(Unreachable, match="the line broke"):
         client.upload(path)
     seen: list[tuple[int, int]] = []
-    with CutOff(served, after=9) as client:
+    line.after(9)
+    with Client(served.url, served.token) as client:
         done = client.upload(path, lambda sent, size: seen.append((sent, size)))
-        assert client.sent == 2
+        assert line.sent == 2
         assert client.upload(path)["id"] == done["id"]
-        assert client.sent == 2
+        assert line.sent == 2
     assert (done["state"], done["received"], seen[-1]) == ("complete", [1, 2, 3, 4], (3 * PART + 7, 3 * PART + 7))
     served.context.store.get_file(f"uploads/{done['id']}", tmp_path / "copy", done["sha256"])
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()

@@ -56,7 +56,7 @@ def submit(context: Context, **changes: object) -> str:
 
 
 def messages(context: Context) -> dict[str, int]:
-    return queue.unanswered(context.celery)
+    return queue.unanswered(context.celery, ("any", "cpu", "gpu"))
 
 
 def test_a_submission_wakes_a_worker_of_its_class(context: Context) -> None:

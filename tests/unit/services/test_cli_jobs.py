@@ -14,9 +14,9 @@ from werkzeug.serving import make_server
 from bgpanet.evaluation.predictions import PredictionTable
 from services import jobs
 from services.artifacts import sha256_of
-from services.claims import Claim, NewArtifact, StoredFile
+from services.claims import Batch, Claim, NewArtifact, StoredFile
 from services.cli import app
-from services.commands.common import FAILED, USAGE
+from services.commands.common import FAILED, FORBIDDEN, MISSING, USAGE
 from services.order import Offer
 from tests.unit.services.api.test_api import Api
 from tests.unit.services.api.test_api import api as api  # a fixture
@@ -102,6 +102,31 @@ def test_what_failed_is_tried_again_and_both_tell_of_each_other(shell: Shell) ->
     assert f"superseded by: {again}" in shell.run("job", job_id)
     assert "failed (stalled, tried again)" in shell.run("job", job_id)
     assert f"retry of: {job_id}" in shell.run("job", again)
+
+
+def test_a_job_is_watched_and_its_log_followed_to_the_end(shell: Shell) -> None:
+    job_id = shell.run(*SUBMIT)
+    database, lease = shell.api.context.database, shell.claim().lease
+    jobs.renew(database, lease, 60, Batch(logs=[("info", "one"), ("warning", "two")]))
+    jobs.fail(database, lease, "stalled", "silent")
+    for options in ((), ("-f",)):
+        assert [line.split()[1:] for line in shell.run("logs", job_id, *options).splitlines()] == (
+            [["info", "one"], ["warning", "two"]]
+        )
+    lines = [json.loads(line) for line in shell.run("logs", job_id, "-f", "--json").splitlines()]
+    assert [line["message"] for line in lines] == ["one", "two"]
+    status, told = shell.refused("watch", job_id)
+    assert (status, f"`bgpanet retry {job_id}`" in " ".join(told.split())) == (FAILED, True)
+
+
+def test_scripts_learn_from_the_exit_status_what_went_wrong(shell: Shell) -> None:
+    assert shell.refused("job", "nothing")[0] == MISSING
+    assert shell.refused("token", "list")[0] == FORBIDDEN
+    status, told = shell.refused("watch", "nothing", "--json")
+    problem = json.loads(told)
+    assert (status, problem["status"], problem["problem"]["status"]) == (MISSING, MISSING, 404)
+    shell.environment["BGPANET_TOKEN"] = "wrong"
+    assert shell.refused("jobs")[0] == FORBIDDEN
 
 
 def test_a_clone_changes_what_was_set_and_nothing_else(shell: Shell) -> None:

@@ -228,7 +228,7 @@ def test_jobs_on_a_data_set_that_is_being_registered_wait_for_it(context: Contex
 
 def waits(context: Context) -> None:
     assert jobs.claim(context.database, "w", Offer(["any"]), 60) is None
-    assert jobs.count_waiting(context.database, "any") == 0
+    assert jobs.count_waiting(context.database) == {}
 
 
 def test_jobs_that_waited_for_a_data_set_that_is_refused_fail_with_the_reason(context: Context, tmp_path: Path) -> None:

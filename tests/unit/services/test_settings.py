@@ -52,3 +52,25 @@ def test_a_cache_that_is_no_size_is_refused(text: str) -> None:
 def test_a_limit_that_is_no_whole_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"BGPANET_RUNNING_PER_USER=.* whole number above 0"):
         Settings.load({"BGPANET_RUNNING_PER_USER": text})
+
+
+def test_a_variable_may_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql+psycopg://u:p@h/d\n")
+    assert Settings.load({"BGPANET_DATABASE_URL_FILE": str(secret)}).database_url == "postgresql+psycopg://u:p@h/d"
+
+
+def test_a_variable_in_both_forms_and_a_file_that_is_not_there_are_refused_together(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://h/1")
+    given = {
+        "BGPANET_REDIS_URL": "redis://other/1",
+        "BGPANET_REDIS_URL_FILE": str(tmp_path / "url"),
+        "BGPANET_DATABASE_URL_FILE": str(tmp_path / "missing"),
+    }
+    with pytest.raises(ValueError, match=r"DATABASE_URL_FILE=.*can't be read.*; BGPANET_REDIS_URL and .*both there"):
+        Settings.load(given)
+
+
+def test_a_short_session_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 32 characters"):
+        Settings.load({"BGPANET_SESSION_KEY": "changeme"})

@@ -1,6 +1,7 @@
 """The REST API on SQLite and a folder, through Flask's test client. Redis is absent: submitting works all the same."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import insert, update
 
 from services import fleet, jobs, tokens
+from services.api import create_blueprint
 from services.artifacts import sha256_of
 from services.claims import NewArtifact, StoredFile
 from services.context import Context
@@ -106,38 +109,20 @@ def finished_job(api: Api, user: str, content: bytes = b"hello", classes: Sequen
 
 # ── Who may ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-ROUTES = [
-    ("GET", "me"),
-    ("GET", "models"),
-    ("GET", "workers"),
-    ("GET", "tokens"),
-    ("POST", "tokens"),
-    ("DELETE", "tokens/x"),
-    ("GET", "audit"),
-    ("GET", "projects"),
-    ("POST", "projects"),
-    ("GET", "projects/x"),
-    ("DELETE", "projects/x"),
-    ("GET", "projects/x/members"),
-    ("PUT", "projects/x/members/x"),
-    ("DELETE", "projects/x/members/x"),
-    ("GET", "datasets"),
-    ("POST", "datasets"),
-    ("GET", "datasets/d"),
-    ("DELETE", "datasets/d"),
-    ("POST", "uploads"),
-    ("GET", "uploads/x"),
-    ("DELETE", "uploads/x"),
-    ("GET", "uploads/x/parts/1"),
-    ("PUT", "uploads/x/parts/1"),
-    ("POST", "uploads/x/complete"),
-    ("GET", "jobs"),
-    ("POST", "jobs"),
-    *[("GET", f"jobs/x{part}") for part in ("", "/metrics", "/logs", "/events", "/attempts", "/artifacts")],
-    *[("GET", f"jobs/x{part}") for part in ("/children", "/checkpoints", "/artifacts/a")],
-    *[("POST", f"jobs/x/{action}") for action in ("cancel", "pause", "resume", "retry", "clone")],
-    ("PATCH", "jobs/x"),
-]
+
+def _routes() -> list[tuple[str, str]]:
+    """Every route of the API by method and path; ids in it are `x`, numbers 1."""
+    app = Flask("routes")
+    app.register_blueprint(create_blueprint())
+    return sorted(
+        (method, re.sub(r"<[^>]+>", "x", rule.rule.replace("<int:number>", "1")).removeprefix("/api/v1/"))
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/v1/")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    )
+
+
+ROUTES = _routes()
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -147,22 +132,6 @@ def test_no_route_answers_without_a_valid_token(api: Api, method: str, path: str
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert answer.content_type == "application/problem+json"
-
-
-def test_the_list_of_routes_above_is_complete(api: Api) -> None:
-    known = {
-        (method, "/api/v1/" + path.replace("/x", "/ID").replace("/d", "/ID").replace("/1", "/ID"))
-        for method, path in ROUTES
-    }
-    for rule in api.client.application.url_map.iter_rules():
-        if rule.rule.startswith("/api/v1/"):
-            path = rule.rule
-            for name in rule.arguments:
-                path = path.replace("<int:", "<").replace(
-                    f"<{name}>", "a" if "artifacts/<" in rule.rule and name == "name" else "ID"
-                )
-            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-                assert (method, path) in known or path == "/api/v1/models/ID", (method, rule.rule)
 
 
 def test_a_revoked_token_is_worth_nothing(api: Api) -> None:
@@ -282,7 +251,6 @@ def test_every_wrong_field_is_named_at_once(api: Api) -> None:
         {"spec": {"model": {"name": "bgpanet_micro", "weights": "/etc/passwd"}}},
         {"spec": {"split": {"folds": 20, "validation_folds": 20}}, "kind": "cross_validate", "dataset": "lesions"},
         {"kind": "predict", "spec": {"model": "no-such-job"}},
-        {"spec": {"resources": {"gpus": 2}}, "dataset": "lesions"},
         {"kind": "explain", "spec": {"model": "no-such-job"}},
         {"kind": "explain", "spec": {"model": "no-such-job", "count": 1000}},
         {"name": "a\u0000b"},
@@ -558,7 +526,7 @@ def test_registering_answers_when_it_is_done_where_that_is_preferred(api: Api, t
 
     asking = threading.Thread(target=post)
     asking.start()
-    while asking.is_alive() and not jobs.count_waiting(api.context.database, "any"):
+    while asking.is_alive() and not jobs.count_waiting(api.context.database):
         time.sleep(0.01)
     work(api.context)
     asking.join()

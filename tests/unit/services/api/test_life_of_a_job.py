@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
-from services import jobs
+from services import fleet, jobs
 from services.claims import Claim, StoredFile
+from services.fleet import Member, Weights
 from services.order import Offer
+from services.tables import Dataset
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture
 
@@ -110,6 +113,54 @@ def test_priorities_change_the_order(api: Api) -> None:
     assert (moved.json["priority"], moved.json["queue"]["position"]) == (5, 1)
     assert api.call("PATCH", f"jobs/{second}", "ada", json={"priority": 1000}).status_code == 422
     assert claim(api).lease.job_id == second
+
+
+@pytest.mark.parametrize(
+    ("classes", "shards"),
+    [([], 0), ([("any", "cpu")], 3), ([("any", "cpu"), ("any", "gpu")], 0)],
+    ids=["no worker is there", "CPUs alone", "one has a GPU"],
+)
+def test_shards_are_smaller_where_no_worker_has_a_gpu(api: Api, classes: list[tuple[str, ...]], shards: int) -> None:
+    model = finished_job(api, "ada")
+    with api.context.database.write() as session:
+        session.execute(update(Dataset).values(images=5_000))
+    for number, taken in enumerate(classes):
+        member = Member(f"w/{number}", "node", 1, "0.1.0", "a device", taken)
+        fleet.beat(api.context.database, member, None, {}, Weights())
+    made = api.submit("ada", kind="predict", spec={"model": model})
+    children = api.call("GET", f"jobs/{made.json['id']}/children", "ada").json["items"]
+    assert len(children) == shards
+
+
+def test_a_job_on_several_gpus_goes_to_slots_that_have_them(api: Api) -> None:
+    several = {"kind": "cross_validate", "spec": {"split": {"folds": 2, "validation_folds": 2}}}
+    several["spec"] |= {"resources": {"gpus": 4}}  # type: ignore[operator]
+    made = api.submit("ada", **several)
+    assert made.status_code == 201  # no worker is there yet; it may wait
+    for classes in (("any", "gpu"), ("any", "gpu", "gpu-2", "gpu-3")):
+        assert jobs.claim(api.context.database, "w", Offer(classes), 30) is None
+    slot = Offer(("any", "gpu", "gpu-2", "gpu-3", "gpu-4"))
+    for _ in range(2):
+        fold = jobs.claim(api.context.database, "w", slot, 30)
+        assert fold is not None
+        assert fold.kind == "train"
+        jobs.finish(api.context.database, fold.lease, {}, [])
+    pooling = jobs.claim(api.context.database, "w", Offer(["any", "cpu"]), 30)  # by whoever is free
+    assert pooling is not None
+    assert pooling.lease.job_id == made.json["id"]
+
+    fleet.beat(api.context.database, Member("w/0", "node", 1, "0.1.0", "a device", ("any", "gpu")), None, {}, Weights())
+    refused = api.submit("ada", **several)
+    assert refused.status_code == 422
+    assert refused.json["errors"][0]["field"] == "spec.resources.gpus"
+    assert "--gpus-per-slot 4" in refused.json["errors"][0]["detail"]
+
+
+def test_only_trainings_use_several_gpus(api: Api) -> None:
+    model = finished_job(api, "ada")
+    refused = api.submit("ada", kind="predict", spec={"model": model, "resources": {"gpus": 2}})
+    assert refused.status_code == 422
+    assert "one device" in refused.json["errors"][0]["detail"]
 
 
 def test_a_prediction_follows_the_training_whose_model_it_applies(api: Api) -> None:

@@ -12,7 +12,11 @@ from services.worker import devices
 from services.worker.devices import Device, find_devices, labels_of, visible
 from services.worker.figures import figures
 
-GPUS = [Device("H100, GPU 0", "GPU-aa11"), Device("H100, GPU 1", "GPU-ab22"), Device("A100, GPU 2", "GPU-cc33")]
+GPUS = [
+    Device("H100, GPU 0", ("GPU-aa11",)),
+    Device("H100, GPU 1", ("GPU-ab22",)),
+    Device("A100, GPU 2", ("GPU-cc33",)),
+]
 
 
 class NVMLError(Exception):
@@ -88,7 +92,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_only_the_gpus_that_are_left_visible_are_used(wanted: str | None, uuids: list[str]) -> None:
-    assert [gpu.uuid for gpu in visible(GPUS, wanted)] == uuids
+    assert [uuid for gpu in visible(GPUS, wanted) for uuid in gpu.uuids] == uuids
 
 
 def test_a_slot_shows_its_child_one_gpu_by_its_uuid_or_none() -> None:
@@ -101,7 +105,7 @@ def test_a_slot_shows_its_child_one_gpu_by_its_uuid_or_none() -> None:
 def test_without_a_driver_there_are_as_many_slots_on_the_cpu_as_asked_for_that_share_its_memory(tmp_path: Path) -> None:
     one, two = find_devices(None), find_devices(2)
     assert [device.name for device in one + two] == ["CPU"] * 3
-    assert {device.uuid for device in one + two} == {None}
+    assert {device.uuids for device in one + two} == {()}
     assert one[0].memory_gb == pytest.approx(2 * (two[0].memory_gb or 0))
     told = figures(tmp_path, one[0])
     assert told.keys() == {"cpu_percent", "memory_used", "memory_total", "disk_free"}
@@ -115,22 +119,34 @@ def test_without_the_binding_a_worker_is_one_on_a_cpu(monkeypatch: pytest.Monkey
 
 def test_gpus_have_their_model_and_memory_and_a_lost_one_keeps_the_numbers_of_the_others(library: None) -> None:
     first, lost, last = find_devices(None)
-    assert (first.name, first.uuid, first.memory_gb) == ("NVIDIA H100 80GB HBM3, GPU 0", "GPU-0", 85.520809984)
+    assert (first.name, first.uuids, first.memory_gb) == ("NVIDIA H100 80GB HBM3, GPU 0", ("GPU-0",), 85.520809984)
     assert ("GPU is lost" in lost.name, lost.model, lost.resource_classes) == (True, None, ("any", "gpu"))
-    assert (last.name, last.uuid) == ("NVIDIA H100 80GB HBM3, GPU 2", "GPU-2")
+    assert (last.name, last.uuids) == ("NVIDIA H100 80GB HBM3, GPU 2", ("GPU-2",))
     assert find_devices(1) == [first]
 
 
+def test_several_gpus_are_one_slot_for_jobs_of_as_many_or_fewer(library: None, tmp_path: Path) -> None:
+    both, last = find_devices(None, gpus_per_slot=2)
+    assert both.environment == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-silent-1"}
+    assert (both.resource_classes, last.resource_classes) == (("any", "gpu", "gpu-2"), ("any", "gpu"))
+    assert (both.model, last.uuids) == (None, ("GPU-2",))
+    assert find_devices(1, gpus_per_slot=2) == [both]
+    pair = figures(tmp_path, Device("two cards", ("GPU-0", "GPU-0")))
+    assert (pair["gpu_percent"], pair["gpu_celsius"], pair["gpu_watts"]) == (37, 41, 246.8)
+    assert pair["gpu_memory_total"] == 2 * 85_520_809_984
+    assert "gpu_watts" not in figures(tmp_path, Device("two cards", ("GPU-0", "GPU-2")))
+
+
 def test_a_gpu_tells_its_figures_but_for_those_that_it_does_not_have(library: None, tmp_path: Path) -> None:
-    told = figures(tmp_path, Device("a card", "GPU-0"))
+    told = figures(tmp_path, Device("a card", ("GPU-0",)))
     assert (told["gpu_percent"], told["gpu_celsius"], told["gpu_watts"]) == (37, 41, 123.4)
     assert (told["gpu_memory_used"], told["gpu_memory_total"]) == (1_000_000_000, 85_520_809_984)
-    assert told.keys() - figures(tmp_path, Device("a card", "GPU-2")).keys() == {"gpu_watts"}
+    assert told.keys() - figures(tmp_path, Device("a card", ("GPU-2",))).keys() == {"gpu_watts"}
 
 
 def test_every_slot_is_labelled_with_its_host_its_worker_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Node-A.lab")
-    gpu = Device("NVIDIA H100 80GB HBM3, GPU 0", "GPU-0", "NVIDIA H100 80GB HBM3")
+    gpu = Device("NVIDIA H100 80GB HBM3, GPU 0", ("GPU-0",), "NVIDIA H100 80GB HBM3")
     own = ["gpu=nvidia-h100-80gb-hbm3", "host=node-a.lab", "worker=first"]
     assert labels_of("first", gpu, ()) == own
     assert labels_of("first", gpu, ("room=2", "fast")) == sorted([*own, "fast", "room=2"])

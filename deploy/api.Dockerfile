@@ -1,0 +1,27 @@
+# API, dashboard, scheduler, migrations: all that needs no torch.
+FROM python:3.11.14-slim-trixie AS build
+COPY deploy/requirements-build.lock deploy/requirements-api.lock /locks/
+RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
+        --requirement /locks/requirements-build.lock \
+    && python -m venv --without-pip /opt/bgpanet \
+    && python -m pip --python /opt/bgpanet/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
+        --require-hashes --only-binary :all: --requirement /locks/requirements-api.lock
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY bgpanet ./bgpanet
+COPY migrations ./migrations
+COPY services ./services
+# Compiled here, since nothing can be written later.
+RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && python -m pip --python /opt/bgpanet/bin/python install --no-cache-dir --disable-pip-version-check --no-deps \
+        --no-index --no-compile /wheel/*.whl \
+    && /opt/bgpanet/bin/python -m compileall -q -j 0 /opt/bgpanet/lib
+
+FROM python:3.11.14-slim-trixie
+RUN useradd --uid 10001 --user-group --home-dir /var/lib/bgpanet --create-home --shell /usr/sbin/nologin bgpanet
+COPY --from=build /opt/bgpanet /opt/bgpanet
+ENV PATH=/opt/bgpanet/bin:$PATH PYTHONUNBUFFERED=1 BGPANET_HOME=/var/lib/bgpanet
+USER 10001:10001
+WORKDIR /var/lib/bgpanet
+EXPOSE 8080
+CMD ["bgpanet", "api", "--host", "0.0.0.0"]

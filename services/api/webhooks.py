@@ -1,0 +1,79 @@
+"""`/api/v1/webhooks`: who is told when jobs end."""
+
+from flask import Response, abort, jsonify, url_for
+
+from services import webhooks
+from services.api import answers
+from services.api.access import context, reader, writer
+from services.api.documentation import Section, documented
+from services.api.parsing import DeliveriesQuery, WebhookBody, parse_body, parse_query
+from services.webhooks import NewWebhook
+
+routes = Section(
+    "webhooks",
+    __name__,
+    url_prefix="/webhooks",
+    tags={"webhooks": "Addresses that are told when jobs end, and what they were told"},
+    paths={"webhook_id": ("id of a webhook", answers.ID), "delivery_id": ("id of a delivery", answers.ID)},
+)
+
+
+@routes.post("")
+@documented({201: answers.NewWebhook}, body=WebhookBody, problems=[409])
+def post_webhook() -> tuple[Response, int, dict[str, str]]:
+    """Make a webhook.
+
+    It is told, by a signed POST, when jobs of its owner end. The secret that signs is shown this once.
+    """
+    principal, body = writer(), parse_body(WebhookBody)
+    if body.everyone and not principal.is_admin:
+        abort(403, "only an admin's webhook may hear of the jobs of all users")
+    asked = NewWebhook(body.url, body.states, body.children, body.everyone)
+    made, secret = webhooks.create(context().database, principal, asked, context().settings.webhook_hosts)
+    location = url_for("api.webhooks.get_webhook", webhook_id=made["id"])
+    return jsonify({**made, "secret": secret}), 201, {"Location": location}
+
+
+@routes.get("")
+@documented({200: answers.Page[answers.Webhook]})
+def get_webhooks() -> Response:
+    """List one's webhooks, newest first; an admin sees those of all users."""
+    return jsonify({"items": webhooks.list_all(context().database, reader()), "next_cursor": None})
+
+
+@routes.get("/<webhook_id>")
+@documented({200: answers.Webhook})
+def get_webhook(webhook_id: str) -> Response:
+    """Show a webhook, without its secret."""
+    return jsonify(webhooks.get(context().database, reader(), webhook_id))
+
+
+@routes.delete("/<webhook_id>")
+@documented({204: None})
+def delete_webhook(webhook_id: str) -> tuple[str, int]:
+    """Remove a webhook, with what it was told and was yet to be told."""
+    webhooks.remove(context().database, writer(), webhook_id)
+    return "", 204
+
+
+@routes.post("/<webhook_id>/ping")
+@documented({202: answers.Delivery})
+def post_ping(webhook_id: str) -> tuple[Response, int]:
+    """Try a webhook out: it is told something that is about no job."""
+    return jsonify(webhooks.ping(context().database, writer(), webhook_id)), 202
+
+
+@routes.get("/<webhook_id>/deliveries")
+@documented({200: answers.Page[answers.Delivery]}, query=DeliveriesQuery)
+def get_deliveries(webhook_id: str) -> Response:
+    """List what a webhook was told and is yet to be told, newest first."""
+    query = parse_query(DeliveriesQuery)
+    page = webhooks.deliveries(context().database, reader(), webhook_id, query.state, query.cursor, query.limit)
+    return jsonify({"items": page.items, "next_cursor": page.next_cursor})
+
+
+@routes.post("/<webhook_id>/deliveries/<delivery_id>/repeat")
+@documented({202: answers.Delivery})
+def post_repeat(webhook_id: str, delivery_id: str) -> tuple[Response, int]:
+    """Make a delivery again, under the same id, whatever became of it."""
+    return jsonify(webhooks.repeat(context().database, writer(), webhook_id, delivery_id)), 202

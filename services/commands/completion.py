@@ -1,0 +1,95 @@
+"""What a shell offers for the words of a command: jobs, data sets, networks and files, asked of the service.
+
+Whoever presses a key waits for it, and sees whatever is printed: it asks once, briefly, and says nothing where that
+fails.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import typer
+
+from services.client_errors import ApiError
+
+if TYPE_CHECKING:
+    from services.client import Client
+
+MOST = 50
+SECONDS = 2.0
+
+Offer = Iterable[tuple[str, str]]
+"""Words with what each is."""
+
+
+def _quietly(function: Callable[..., Offer]) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """Offers those words that begin with what was typed."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        try:
+            found = (item for item in function(ctx) if item[0].startswith(incomplete))
+            return list(islice(found, MOST))
+        except (ApiError, OSError, ValueError, KeyError):
+            return []
+
+    return complete
+
+
+def _client() -> "Client":
+    from services.client import Client
+    from services.connection import Limits
+
+    return Client(limits=Limits(connect=SECONDS, read=SECONDS, tries=1))
+
+
+@_quietly
+def job_ids(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """The latest jobs."""
+    with _client() as client:
+        for job in islice(client.jobs(), 4 * MOST):
+            yield job.id, f"{job.state} {job.values['name']}"
+
+
+@_quietly
+def dataset_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Data sets, each name once."""
+    seen: set[str] = set()
+    with _client() as client:
+        for row in islice(client.datasets(), 4 * MOST):
+            if row["name"] not in seen:
+                seen.add(row["name"])
+                yield row["name"], f"{row['state']}, {row['format']}"
+
+
+@_quietly
+def artifact_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """The files of the job that was named before."""
+    with _client() as client:
+        for row in client.job(ctx.params["job_id"]).artifacts():
+            yield row["name"], f"{row['size']} bytes"
+
+
+@_quietly
+def networks(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Networks that can be trained."""
+    from bgpanet.catalogue import MODELS
+
+    return ((name, entry.title) for name, entry in MODELS.items())
+
+
+@_quietly
+def kinds(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Kinds of jobs."""
+    from typing import get_args
+
+    from bgpanet.specs import Kind
+
+    return ((name, "") for name in get_args(Kind))
+
+
+@_quietly
+def formats(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Formats of data sets."""
+    from bgpanet.data.readers import described
+
+    return ((name, text.partition("\n")[0]) for name, text in described().items())

@@ -1,0 +1,145 @@
+"""Deliveries that many claim at once, ends beside removals, and what the doctor says of real servers."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import insert, select
+
+from services import deliveries, doctor, jobs, outbox, production, webhooks
+from services.claims import NewJob
+from services.context import Context
+from services.database import Database
+from services.leadership import Leadership
+from services.migration import migrate
+from services.order import Offer
+from services.settings import Settings
+from services.tables import Dataset, Delivery, Job
+from services.tokens import Principal
+from services.webhooks import NewWebhook
+from tests.support.clocked import DATASET
+
+ADA = Principal("ada", "researcher")
+ASKED = NewWebhook("https://lab.example.org/hooks", ("succeeded", "failed", "cancelled"))
+THREADS = 8
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'test.db'}" if sqlite else request.getfixturevalue("postgres_url")
+    migrate(url)
+    made = Database(url)
+    with made.write() as session:
+        session.execute(insert(Dataset).values(**DATASET))
+    yield made
+    made.close()
+
+
+def new_job() -> NewJob:
+    return NewJob(kind="train", name="a job", spec={}, dataset_id="d", created_by="ada")
+
+
+def test_each_delivery_is_made_by_one_of_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = str(webhooks.create(database, ADA, ASKED, ())[0]["id"])
+    ends = 30
+    for _ in range(ends):
+        jobs.cancel(database, jobs.submit(database, new_job())[0])
+    calls: list[str] = []
+
+    def called(url: str, body: bytes, headers: dict[str, str], **_: Any) -> int:
+        calls.append(headers["Webhook-Id"])
+        return 200
+
+    monkeypatch.setattr("services.deliveries.addresses.post", called)
+    context = Context(Settings.load({"BGPANET_DATABASE_URL": database.url}))
+    vars(context)["database"] = database
+    start = threading.Barrier(THREADS)
+
+    def deliver() -> None:
+        start.wait()
+        while (claimed := outbox.claim(database)) is not None:
+            deliveries.deliver(context, claimed)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for future in [pool.submit(deliver) for _ in range(THREADS)]:
+            future.result()
+    with database.read() as session:
+        states = session.execute(select(Delivery.state, Delivery.tries).where(Delivery.webhook_id == hook)).all()
+    assert [tuple(state) for state in states] == [("delivered", 1)] * ends
+    assert len(calls) == len(set(calls)) == ends
+
+
+def test_a_webhook_that_is_removed_at_the_same_moment_undoes_no_end(database: Database) -> None:
+    for _ in range(10):
+        hook = str(webhooks.create(database, ADA, ASKED, ())[0]["id"])
+        job_id, _ = jobs.submit(database, new_job())
+        claim = jobs.claim(database, "w", Offer(["any"]), 60)
+        assert claim is not None
+        start = threading.Barrier(2)
+
+        def finish(lease: Any = claim.lease, start: threading.Barrier = start) -> None:
+            start.wait()
+            jobs.finish(database, lease, {}, [])
+
+        def remove(hook: str = hook, start: threading.Barrier = start) -> None:
+            start.wait()
+            webhooks.remove(database, ADA, hook)
+
+        with ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(finish), pool.submit(remove)]:
+                future.result()
+        with database.read() as session:
+            assert session.scalar(select(Job.state).where(Job.id == job_id)) == "succeeded"
+    outbox.forget(database, 90)
+    with database.read() as session:
+        assert session.scalars(select(Delivery.id)).all() == []
+
+
+def test_a_redis_that_wants_no_password_is_found_open(valkey_url: str) -> None:
+    assert production.redis_is_open(valkey_url)
+    with redis.Redis.from_url(valkey_url) as client:
+        client.config_set("requirepass", "a-password-of-a-test")
+        try:
+            assert not production.redis_is_open(valkey_url)
+            with_password = valkey_url.replace("redis://", "redis://:a-password-of-a-test@")
+            assert not production.redis_is_open(with_password)
+        finally:
+            client.execute_command("AUTH", "a-password-of-a-test")
+            client.config_set("requirepass", "")
+    assert production.redis_is_open(with_password)  # it asks without
+
+
+def test_the_doctor_looks_at_real_servers(
+    postgres_url: str, valkey_url: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setitem(doctor.CHECKS, "torch", lambda _: iter(()))
+    variables = {
+        "BGPANET_HOME": str(tmp_path),
+        "BGPANET_DATABASE_URL": postgres_url,
+        "BGPANET_REDIS_URL": valkey_url,
+        "BGPANET_ARTIFACTS_URL": f"s3://{s3.bucket}/there",
+        "BGPANET_S3_ENDPOINT_URL": s3.endpoint_url,
+    }
+    context = Context(Settings.load(variables))
+    migrate(postgres_url)
+    production.first_token(context)
+    Leadership(context.database, "scheduler", "here", 600).hold()
+    verdicts = {(finding.part, finding.verdict) for finding in doctor.examine(context)}
+    assert {part for part, verdict in verdicts if verdict == "wrong"} == {"workers"}
+    for part in ("database", "schema", "clock", "redis", "artifacts", "scheduler", "tokens"):
+        assert (part, "ok") in verdicts
+    gone = Context(Settings.load({**variables, "BGPANET_ARTIFACTS_URL": "s3://no-such-bucket/there"}))
+    (finding,) = [finding for finding in doctor.examine(gone) if finding.part == "artifacts"]
+    assert (finding.verdict, bool(finding.to_do)) == ("wrong", True)
+    for each in (context, gone):
+        each.database.close()
+        each.celery.close()
+        each.store._client.close()  # type: ignore[attr-defined]

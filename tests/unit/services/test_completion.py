@@ -1,0 +1,73 @@
+"""What a shell is offered for the words of a command, asked of a service that listens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli import app
+from tests.support.listening import Line, listening
+from tests.unit.services.api.test_api import Api, finished_job
+from tests.unit.services.api.test_api import api as api  # a fixture
+
+
+class Typed:
+    """A shell in which Ada presses the tabulator after some words."""
+
+    def __init__(self, environment: dict[str, str], line: Line) -> None:
+        self.environment, self.line = environment, line
+
+    def offers(self, *words: str) -> list[str]:
+        """What is offered in place of the last word."""
+        typed = {"COMP_WORDS": " ".join(["bgpanet", *words]).rstrip(), "COMP_CWORD": str(len(words))}
+        answer = CliRunner().invoke(
+            app, [], prog_name="bgpanet", env={**self.environment, **typed, "_BGPANET_COMPLETE": "complete_bash"}
+        )
+        assert answer.exit_code == 0, answer.output
+        offered: list[str] = answer.output.split()
+        return offered
+
+
+@pytest.fixture
+def typed(api: Api, tmp_path: Path) -> Iterator[Typed]:
+    with listening(api.client.application) as (url, line):
+        yield Typed({"BGPANET_URL": url, "BGPANET_TOKEN": api.tokens["ada"], "BGPANET_HOME": str(tmp_path)}, line)
+
+
+@pytest.mark.parametrize("verb", ["job", "watch", "logs", "cancel", "pause", "resume", "retry", "clone", "artifacts"])
+def test_ids_of_one_s_jobs_are_offered_the_newest_first(typed: Typed, api: Api, verb: str) -> None:
+    mine = [api.submit("ada").json["id"] for _ in range(2)]
+    api.submit("bob")
+    assert typed.offers(verb, "") == mine[::-1]
+    assert typed.offers(verb, mine[0]) == [mine[0]]
+    assert typed.offers(verb, "zzz") == []
+
+
+@pytest.mark.parametrize(
+    "words", [("dataset", "show", "le"), ("submit", "train", "--dataset", ""), ("jobs", "--dataset", "les")]
+)
+def test_data_sets_are_offered(typed: Typed, words: tuple[str, ...]) -> None:
+    assert typed.offers(*words) == ["lesions"]
+
+
+def test_files_of_the_job_that_was_named_are_offered(typed: Typed, api: Api) -> None:
+    assert typed.offers("download", finished_job(api, "ada"), "") == ["report.json"]
+
+
+def test_kinds_networks_and_formats_are_offered_without_asking(typed: Typed) -> None:
+    assert typed.offers("submit", "tr") == ["train"]
+    assert "bgpanet_micro" in typed.offers("submit", "train", "--model", "bgpanet")
+    assert "ham10000" in typed.offers("dataset", "add", "x", "--format", "ham")
+    assert typed.line.asked == []
+
+
+def test_a_service_that_is_busy_is_asked_once_and_nothing_is_said(typed: Typed) -> None:
+    typed.line.refuse("503 BUSY", times=9)
+    assert typed.offers("job", "") == []
+    assert len(typed.line.asked) == 1
+
+
+def test_where_no_service_is_known_nothing_is_said(typed: Typed) -> None:
+    typed.environment |= {"BGPANET_URL": "", "BGPANET_TOKEN": ""}
+    assert typed.offers("job", "") == []

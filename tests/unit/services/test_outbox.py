@@ -1,0 +1,381 @@
+"""What webhooks are told: every end once, in the same transaction, until it was heard or is given up."""
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from services import addresses, audit, deliveries, jobs, outbox, webhooks
+from services.context import Context
+from services.database import Database
+from services.errors import Conflict, NotFound
+from services.settings import Settings
+from services.tables import AuditEntry, Delivery, Job
+from services.tokens import Principal
+from services.webhooks import NewWebhook
+from tests.support.clocked import Clock
+from tests.unit.services.test_jobs import claim, parent_of, submit
+
+ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
+URL = "https://lab.example.org/hooks"
+ALL = ("succeeded", "failed", "cancelled")
+
+
+def webhook(database: Database, principal: Principal = ADA, **changes: Any) -> str:
+    asked = NewWebhook(**{"url": URL, "states": ALL, **changes})
+    return str(webhooks.create(database, principal, asked, ())[0]["id"])
+
+
+def told(database: Database, webhook_id: str, principal: Principal = ROOT) -> list[dict[str, Any]]:
+    """Oldest first."""
+    return webhooks.deliveries(database, principal, webhook_id).items[::-1]
+
+
+def events(database: Database, webhook_id: str) -> list[tuple[str, str]]:
+    return [(each["event"], each["job"]) for each in told(database, webhook_id)]
+
+
+@pytest.fixture
+def context(database: Database, tmp_path: Path) -> Context:
+    made = Context(Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_DATABASE_URL": database.url}))
+    vars(made)["database"] = database  # with the clock that the test moves
+    return made
+
+
+# ── What is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_way_to_end_is_told_once(database: Database) -> None:
+    hook = webhook(database)
+    succeeded, failed, cancelled, idle = (submit(database) for _ in range(4))
+    jobs.finish(database, claim(database).lease, {}, [])
+    jobs.fail(database, claim(database).lease, "stalled", "it hung")
+    taken = claim(database)
+    jobs.cancel(database, cancelled)
+    jobs.confirm_cancel(database, taken.lease)
+    jobs.cancel(database, idle)
+    assert events(database, hook) == [
+        ("job.succeeded", succeeded),
+        ("job.failed", failed),
+        ("job.cancelled", cancelled),
+        ("job.cancelled", idle),
+    ]
+    content = told(database, hook)[1]["content"]["job"]
+    assert (content["reason"], content["error"], content["dataset"]) == ("stalled", "it hung", "lesions")
+    assert content["finished_at"].endswith("Z")
+
+
+def test_an_end_whose_acknowledgement_was_lost_is_not_told_again(database: Database) -> None:
+    hook = webhook(database)
+    submit(database)
+    lease = claim(database).lease
+    jobs.finish(database, lease, {}, [])
+    jobs.finish(database, lease, {}, [])
+    assert len(events(database, hook)) == 1
+
+
+def test_a_try_that_is_followed_by_another_is_no_end(database: Database, clock: Clock) -> None:
+    hook = webhook(database)
+    job_id = submit(database)
+    for _ in range(2):
+        claim(database)
+        clock.forward(100)
+        assert jobs.expire_leases(database) == [job_id]
+        assert events(database, hook) == []
+        clock.forward(100)
+    claim(database)
+    clock.forward(100)
+    jobs.expire_leases(database)
+    assert events(database, hook) == [("job.failed", job_id)]
+
+
+def test_of_a_family_the_parent_is_told_and_children_only_where_that_was_asked_for(database: Database) -> None:
+    plain, all_of_them = webhook(database), webhook(database, children=True)
+    parent = parent_of(database, 3)
+    jobs.fail(database, claim(database).lease, "stalled", "it hung")
+    jobs.finish(database, claim(database).lease, {}, [])
+    jobs.finish(database, claim(database).lease, {}, [])
+    assert events(database, plain) == [("job.failed", parent)]
+    found = events(database, all_of_them)
+    assert sorted(event for event, _ in found) == ["job.failed", "job.failed", "job.succeeded", "job.succeeded"]
+    assert len({job for _, job in found}) == 4
+
+
+def test_followers_that_end_with_what_they_follow_are_told_too(database: Database) -> None:
+    hook = webhook(database)
+    first = submit(database)
+    follower = submit(database, after=[first])
+    jobs.cancel(database, first)
+    assert events(database, hook) == [("job.cancelled", first), ("job.cancelled", follower)]
+
+
+def test_one_hears_of_ones_own_jobs_alone_and_of_the_ends_that_were_asked_for(database: Database) -> None:
+    of_bob, of_all = webhook(database, BOB), webhook(database, ROOT, everyone=True)
+    failures = webhook(database, states=["failed"])
+    job_id = submit(database, "ada")
+    jobs.finish(database, claim(database).lease, {}, [])
+    assert events(database, of_all) == [("job.succeeded", job_id)]
+    assert events(database, of_bob) == events(database, failures) == []
+
+
+def test_an_end_and_what_is_told_of_it_are_written_together_or_not_at_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = webhook(database)
+    submit(database)
+    lease = claim(database).lease
+    written: list[int] = []
+
+    def tell_and_die(session: Session, job_id: str) -> None:
+        tell_end(session, job_id)
+        written.extend(session.scalars(select(Delivery.tries)).all())
+        raise ConnectionError
+
+    tell_end = outbox.tell_end
+    monkeypatch.setattr(outbox, "tell_end", tell_and_die)
+    with pytest.raises(ConnectionError):
+        jobs.finish(database, lease, {}, [])
+    assert written == [0]
+    assert events(database, hook) == []
+    with database.read() as session:
+        assert session.scalar(select(Job.state)) == "running"
+
+
+# ── Whose they are ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_not_yours_does_not_exist(database: Database) -> None:
+    hook = webhook(database, BOB)
+    delivery = webhooks.ping(database, BOB, hook)["id"]
+    own = webhook(database, ADA)
+    for act in (
+        lambda: webhooks.get(database, ADA, hook),
+        lambda: webhooks.remove(database, ADA, hook),
+        lambda: webhooks.ping(database, ADA, hook),
+        lambda: webhooks.deliveries(database, ADA, hook),
+        lambda: webhooks.repeat(database, ADA, hook, delivery),
+        lambda: webhooks.repeat(database, ADA, own, delivery),
+    ):
+        with pytest.raises(NotFound):
+            act()
+    assert [each["id"] for each in webhooks.list_all(database, ADA)] == [own]
+    assert len(webhooks.list_all(database, ROOT)) == 2
+
+
+def test_who_made_and_removed_a_webhook_stands_in_the_audit_trail(database: Database) -> None:
+    hook = webhook(database)
+    webhooks.remove(database, ROOT, hook)
+    with database.read() as session:
+        entries = session.execute(select(AuditEntry.action, AuditEntry.subject, AuditEntry.user)).all()
+    assert [tuple(entry) for entry in entries] == [("webhook.create", hook, "ada"), ("webhook.remove", hook, "root")]
+    assert audit.verify(database).broken is None
+
+
+def test_the_number_of_webhooks_of_a_user_is_bounded(database: Database) -> None:
+    for _ in range(webhooks.MOST_OF_USER):
+        webhook(database)
+    with pytest.raises(Conflict, match="remove one"):
+        webhook(database)
+    webhook(database, BOB)
+
+
+# ── Delivering ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Outside:
+    """Stands where calls would leave this machine; answers what a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answer = 200
+        self.calls: list[tuple[str, bytes, dict[str, str]]] = []
+        monkeypatch.setattr(addresses, "post", self._post)
+
+    def _post(self, url: str, body: bytes, headers: dict[str, str], **_: Any) -> int:
+        self.calls.append((url, body, headers))
+        return self.answer
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
+    return Outside(monkeypatch)
+
+
+def deliver_all(context: Context) -> int:
+    """Delivers what is due now; how much that was."""
+    number = 0
+    while (claimed := outbox.claim(context.database)) is not None:
+        deliveries.deliver(context, claimed)
+        number += 1
+    return number
+
+
+def test_what_is_sent_can_be_verified_by_who_has_the_secret(context: Context, outside: Outside) -> None:
+    made, secret = webhooks.create(context.database, ADA, NewWebhook(URL, ALL), ())
+    webhooks.ping(context.database, ADA, made["id"])
+    assert deliver_all(context) == 1
+    (url, body, headers) = outside.calls[0]
+    assert url == URL
+    signed = f"{headers['Webhook-Id']}.{headers['Webhook-Timestamp']}.".encode() + body
+    digest = hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
+    assert headers["Webhook-Signature"] == f"v1,{base64.b64encode(digest).decode()}"
+    assert json.loads(body)["id"] == headers["Webhook-Id"]
+    assert told(context.database, made["id"])[0]["state"] == "delivered"
+    assert deliver_all(context) == 0
+
+
+def test_the_lines_that_the_documentation_gives_tell_genuine_calls_from_others(
+    context: Context, outside: Outside
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    told: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], told)  # noqa: S102 - our own page
+    made, secret = webhooks.create(context.database, ADA, NewWebhook(URL, ALL), ())
+    webhooks.ping(context.database, ADA, made["id"])
+    deliver_all(context)
+    _, body, headers = outside.calls[0]
+    assert told["is_genuine"](secret, headers, body)
+    assert not told["is_genuine"](secret, headers, body + b" ")
+    assert not told["is_genuine"]("whsec_" + base64.b64encode(b"other").decode(), headers, body)
+    late = {**headers, "Webhook-Timestamp": str(int(headers["Webhook-Timestamp"]) - 3600)}
+    late["Webhook-Signature"] = deliveries.signature(secret, late["Webhook-Id"], int(late["Webhook-Timestamp"]), body)
+    assert not told["is_genuine"](secret, late, body)
+
+
+def test_the_signature_is_that_of_the_published_example() -> None:
+    """Of the specification of Standard Webhooks."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    body = b'{"test": 2432232314}'
+    expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert deliveries.signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body) == expected
+
+
+def test_what_fails_is_tried_again_ever_later_the_same_until_it_is_given_up(
+    context: Context, outside: Outside, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = webhook(context.database)
+    webhooks.ping(context.database, ADA, hook)
+    outside.answer = 500
+    waits = []
+    while told(context.database, hook)[0]["state"] == "waiting":
+        with context.database.read() as session:
+            due = session.scalars(select(Delivery.next_at)).one()
+        waits.append((due - clock.now) / 1000)
+        if due > clock.now:
+            clock.now = due - 1
+            assert deliver_all(context) == 0
+        clock.now = due
+        assert deliver_all(context) == 1
+    assert len(waits) == outbox.MOST_TRIES
+    for wait, delay in zip(waits[1:], outbox.DELAYS, strict=True):
+        assert 0.79 * delay <= wait <= 1.21 * delay
+    assert len({(headers["Webhook-Id"], body) for _, body, headers in outside.calls}) == 1
+    last = told(context.database, hook)[0]
+    assert (last["state"], last["tries"], last["status"]) == ("given_up", outbox.MOST_TRIES, 500)
+    assert "given up after 10 tries: it answered 500" in caplog.text
+    clock.forward(1e6)
+    assert deliver_all(context) == 0
+
+
+def test_delays_differ_so_that_not_all_come_back_at_once(context: Context, outside: Outside) -> None:
+    hook = webhook(context.database)
+    outside.answer = 503
+    for _ in range(20):
+        webhooks.ping(context.database, ADA, hook)
+    deliver_all(context)
+    assert len({each["next_at"] for each in told(context.database, hook)}) > 10
+
+
+def test_a_delivery_that_was_given_up_can_be_repeated_under_its_id(
+    context: Context, outside: Outside, clock: Clock
+) -> None:
+    hook = webhook(context.database)
+    delivery = webhooks.ping(context.database, ADA, hook)["id"]
+    outside.answer = 410
+    assert deliver_all(context) == 1
+    assert told(context.database, hook)[0]["state"] == "given_up"  # gone, it says itself
+    outside.answer = 200
+    again = webhooks.repeat(context.database, ADA, hook, delivery)
+    assert (again["id"], again["state"]) == (delivery, "waiting")
+    assert deliver_all(context) == 1
+    last = told(context.database, hook)[0]
+    assert (last["state"], last["tries"], last["status"]) == ("delivered", 2, 200)
+    assert outside.calls[0][2]["Webhook-Id"] == outside.calls[1][2]["Webhook-Id"] == delivery
+
+
+def test_what_a_dead_sender_had_is_taken_by_another_and_its_late_word_counts_for_nothing(
+    database: Database, clock: Clock
+) -> None:
+    hook = webhook(database)
+    webhooks.ping(database, ADA, hook)
+    dead = outbox.claim(database)
+    assert dead is not None
+    assert outbox.claim(database) is None
+    clock.forward(outbox.CLAIM_SECONDS + 1)
+    alive = outbox.claim(database)
+    assert alive is not None
+    assert alive.delivery.id == dead.delivery.id
+    outbox.settle(database, dead.delivery, None, "too late")
+    assert told(database, hook)[0]["error"] is None
+    outbox.settle(database, alive.delivery, 200, None)
+    assert told(database, hook)[0]["state"] == "delivered"
+
+
+def test_a_delivery_whose_senders_all_die_is_given_up_too(context: Context, outside: Outside, clock: Clock) -> None:
+    hook = webhook(context.database)
+    webhooks.ping(context.database, ADA, hook)
+    for _ in range(outbox.MOST_TRIES):
+        assert outbox.claim(context.database) is not None
+        clock.forward(outbox.CLAIM_SECONDS + 1)
+    assert deliver_all(context) == 1
+    assert told(context.database, hook)[0]["state"] == "given_up"
+    assert outside.calls == []
+
+
+def test_a_webhook_that_is_busy_is_passed_over_for_others(database: Database) -> None:
+    slow, other = webhook(database), webhook(database)
+    webhooks.ping(database, ADA, slow)
+    webhooks.ping(database, ADA, other)
+    claimed = outbox.claim(database, [slow])
+    assert claimed is not None
+    assert claimed.delivery.webhook_id == other
+    assert outbox.claim(database, [slow]) is None
+
+
+def test_nothing_is_sent_to_a_webhook_that_was_removed(context: Context, outside: Outside) -> None:
+    hook = webhook(context.database)
+    webhooks.ping(context.database, ADA, hook)
+    claimed = outbox.claim(context.database)
+    assert claimed is not None
+    webhooks.remove(context.database, ADA, hook)
+    deliveries.deliver(context, claimed)
+    with context.database.write() as session:
+        outbox.add_ping(session, hook)  # as an end at the same moment would
+    assert deliver_all(context) == 1
+    assert outbox.forget(context.database, 90) == 1
+    assert len(outside.calls) == 1
+
+
+def test_an_allowance_that_was_withdrawn_holds_for_webhooks_that_were_made_before(context: Context) -> None:
+    asked = NewWebhook("http://127.0.0.1:9/", ALL)
+    hook = str(webhooks.create(context.database, ADA, asked, ["127.0.0.1"])[0]["id"])
+    webhooks.ping(context.database, ADA, hook)
+    deliver_all(context)
+    assert "BGPANET_WEBHOOK_HOSTS" in told(context.database, hook)[0]["error"]
+
+
+def test_what_ended_long_ago_is_forgotten_and_what_waits_is_not(
+    context: Context, outside: Outside, clock: Clock
+) -> None:
+    hook = webhook(context.database)
+    webhooks.ping(context.database, ADA, hook)
+    deliver_all(context)
+    clock.forward(91 * 24 * 3600)
+    waiting = webhooks.ping(context.database, ADA, hook)["id"]
+    assert outbox.forget(context.database, 90) == 1
+    assert [each["id"] for each in told(context.database, hook)] == [waiting]
