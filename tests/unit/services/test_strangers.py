@@ -18,13 +18,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert, select
 from werkzeug.routing import Rule
 
-from services import jobs, projects, tokens, uploads
+from services import jobs, projects, tokens, uploads, webhooks
 from services.claims import NewArtifact, StoredFile
 from services.order import Offer
 from services.projects import NewProject
 from services.tables import AuditEntry, Dataset, Job, Upload, personal
 from services.tokens import Principal
 from services.uploads import NewUpload
+from services.webhooks import NewWebhook
 from tests.unit.services.dashboard.browsing import csrf_of
 from tests.unit.services.dashboard.full_service import Service, service
 
@@ -123,7 +124,9 @@ def furnished(made: Service) -> House:
     jobs.finish(database, claim.lease, {"figures": {}}, [NewArtifact("report.json", "application/json", stored)])
     upload, _ = uploads.begin(made.context, ADA, NewUpload("adas.zip", 4, hashlib.sha256(CONTENT).hexdigest()))
     projects.create(database, ADA, NewProject("adas-study", "Hers"))
-    owned = {"job_id": job, "dataset_id": dataset, "upload_id": upload["id"], "project_id": "adas-study"}
+    hook = str(webhooks.create(database, ADA, NewWebhook("https://adas-lab.example.org/", ["failed"]), ())[0]["id"])
+    told = {"webhook_id": hook, "delivery_id": str(webhooks.ping(database, ADA, hook)["id"])}
+    owned = {**told, "job_id": job, "dataset_id": dataset, "upload_id": upload["id"], "project_id": "adas-study"}
     secrets = {user: made.token(user)[1] for user in ("ada", "bob")} | {"root": made.token("root", "admin")[1]}
     return House(made, {**owned, "token_id": made.token("ada")[0]}, secrets)
 
