@@ -397,7 +397,11 @@ class StudySpec(LearningSpec):
 class AppliedSpec(RunSpec):
     """What runs that apply a trained model share."""
 
-    model: str = Field(min_length=1, description="id of a finished job; on the command line the folder of its results")
+    model: str = Field(
+        min_length=1,
+        description="a registered model (NAME, NAME@3 or NAME@alias) or the id of a finished job; "
+        "on the command line the folder of its results",
+    )
 
 
 class InferenceSpec(AppliedSpec):
@@ -513,8 +517,43 @@ class RegisterSpec(RunSpec):
     locked: LockSpec | None = Field(None, description="a part that no training ever sees; null: none")
 
 
+class ExportSpec(AppliedSpec):
+    """Write a trained model as ONNX, and compare its answers with the model's own."""
+
+    bound: float = Field(1e-4, gt=0, le=1e-2, description="most by which a probability may differ")
+
+
+class ImportSpec(RunSpec):
+    """Check a trained model that comes from elsewhere."""
+
+    source: str = Field(min_length=1, description="a zip or a folder; a service's: id of a complete upload")
+    name: str = Field("", description="what it was called where it comes from")
+    note: str | None = Field(None, max_length=2000)
+
+
+MOST_TRIED = 16
+
+
+class TriedImageSpec(Spec):
+    """One image of a trial."""
+
+    name: str = Field(max_length=200)
+    file: str = Field(min_length=1, description="where it lies; a service's: its key in the store")
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
+
+
+class TrialSpec(AppliedSpec):
+    """Try a trained model on a few images."""
+
+    images: tuple[TriedImageSpec, ...] = Field(min_length=1, max_length=MOST_TRIED)
+    overlays: bool = Field(False, description="show what it looked at")
+    explained: str | None = Field(None, description="the class that overlays explain; null: the predicted one")
+
+
 JobSpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec
-AnySpec = JobSpec | RegisterSpec
+OwnSpec = RegisterSpec | ExportSpec | ImportSpec | TrialSpec
+"""Runs that a service makes for something else that it was asked for."""
+AnySpec = JobSpec | OwnSpec
 Kind = Literal["train", "cross_validate", "study", "predict", "evaluate", "explain"]
 SPECS: dict[str, type[AnySpec]] = {
     "train": TrainSpec,
@@ -524,6 +563,9 @@ SPECS: dict[str, type[AnySpec]] = {
     "evaluate": EvaluateSpec,
     "explain": ExplainSpec,
     "register": RegisterSpec,
+    "export": ExportSpec,
+    "import": ImportSpec,
+    "trial": TrialSpec,
 }
 
 

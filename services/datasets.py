@@ -56,11 +56,12 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         Conflict: the idempotency key was used for another request.
     """
     spec, project = _checked(context, principal, asked)
+    dataset_id = new_id()
     new = NewJob(
         kind="register",
         name=f"register {asked.name}",
         spec=spec.model_dump(mode="json"),
-        dataset_id=new_id(),
+        dataset_id=dataset_id,
         created_by=principal.user,
         project=project,
         idempotency_key=asked.idempotency_key,
@@ -76,15 +77,15 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         "s3": asked.s3,
         "upload": asked.upload,
     }
-    act = Act(principal, "dataset.register", new.dataset_id, project, detail)
+    act = Act(principal, "dataset.register", dataset_id, project, detail)
     job_id, created = jobs.submit(context.database, new, limits, projects.noted_in(context.database, act))
     if created:
         if asked.upload is not None:
-            uploads.used(context.database, asked.upload, new.dataset_id)
+            uploads.used(context.database, asked.upload, dataset_id)
         queue.publish(context.celery, new.resource_class)
-        return new.dataset_id, True
+        return dataset_id, True
     with context.database.read() as session:
-        return session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one(), False
+        return str(session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one()), False
 
 
 def _checked(context: Context, principal: Principal, asked: Registration) -> tuple[RegisterSpec, str]:

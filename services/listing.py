@@ -19,6 +19,9 @@ SORTS: dict[str, tuple[tuple[InstrumentedAttribute[Any], ...], bool]] = {
 """Orders of a list of jobs: columns of which the last is unique, and whether the largest comes first."""
 
 
+HIDDEN = "trial"  # a kind of job that answers one request, and of which nothing is shown
+
+
 @dataclass(frozen=True)
 class JobFilter:
     """Which jobs are asked for. None: all. q: words that all stand in the name, in any case."""
@@ -102,7 +105,7 @@ def named(name_or_id: str) -> ColumnElement[bool]:
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
-    conditions = _words(Job.name, wanted.q)
+    conditions = [Job.kind != HIDDEN, *_words(Job.name, wanted.q)]
     conditions.append(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
     if wanted.state:
         conditions.append(Job.state == wanted.state)

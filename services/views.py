@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, Text, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Row, Text, and_, case, cast, func, or_, select
 from sqlalchemy.orm import Session, aliased, defer
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -19,7 +19,7 @@ from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
 from services.fleet import LOST_MS
-from services.listing import DatasetFilter
+from services.listing import HIDDEN, DatasetFilter
 from services.listing import JobFilter as JobFilter
 from services.tables import (
     Artifact,
@@ -49,9 +49,9 @@ NO_PROGRESS = {
     "eta_seconds": None,
     "message": "",
 }
-_JOBS = select(Job, Dataset.name, Dataset.version).join(Dataset)
+_JOBS = select(Job, Dataset.name, Dataset.version).outerjoin(Dataset)
 _PARENT = aliased(Job)
-JobRow = Row[Job, str, int | None] | tuple[Job, str, int | None]  # with its data set's name and version
+JobRow = Row[Job, str | None, int | None] | tuple[Job, str | None, int | None]  # with its data set's name and version
 
 
 @dataclass(frozen=True)
@@ -252,9 +252,18 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
     return row
 
 
+def list_explanations(database: Database, principal: Principal, job_id: str) -> list[tuple[str, str]]:
+    """(job, artifact) of every picture in the results of jobs that explained this one, the newest job first."""
+    query = select(Artifact.job_id, Artifact.name).join(Job, Job.id == Artifact.job_id).where(_visible(principal))
+    query = query.where(Job.kind == "explain", Job.spec["model"].as_string() == job_id)
+    with database.read() as session:
+        rows = session.execute(query.where(Artifact.media_type == "image/png").order_by(Job.id.desc(), Artifact.name))
+        return [(explaining, name) for explaining, name in rows]
+
+
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
-    query = select(Job.state, func.count()).where(Job.parent_id.is_(None)).group_by(Job.state)
+    query = select(Job.state, func.count()).where(Job.kind != HIDDEN, Job.parent_id.is_(None)).group_by(Job.state)
     with database.read() as session:
         places = projects.seen_by(session, principal)
         query = query if places is None else query.where(Job.project.in_(places))
@@ -263,7 +272,7 @@ def count_states(database: Database, principal: Principal) -> dict[str, int]:
 
 
 def _visible(principal: Principal) -> ColumnElement[bool]:
-    return projects.visible(principal, Job.project)
+    return and_(Job.kind != HIDDEN, projects.visible(principal, Job.project))
 
 
 def _render(session: Session, rows: Sequence[JobRow]) -> list[dict[str, Any]]:
@@ -286,7 +295,7 @@ def _render(session: Session, rows: Sequence[JobRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
+def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
     progress = {**NO_PROGRESS, **job.progress}
     if children is not None and fraction is not None and job.worker is None:
         total = sum(children.values())
@@ -324,6 +333,7 @@ def _job(job: Job, dataset: str, children: dict[str, int] | None, fraction: floa
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
         "dataset_id": job.dataset_id,
+        "model_version_id": job.model_version_id,
     }
 
 
@@ -392,10 +402,16 @@ def find_dataset(database: Database, principal: Principal, name_or_id: str) -> D
     raise NotFound(f"there is no data set {name_or_id!r}{hint}")
 
 
-def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset:
-    """The row of the data set of a job that somebody sees, who may not see the data set's project."""
+def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset | None:
+    """The row of the data set of a job that somebody sees, if not its project; None: it needs none."""
     with database.read() as session:
-        return session.get_one(Dataset, job["dataset_id"])
+        return session.get(Dataset, job["dataset_id"]) if job["dataset_id"] else None
+
+
+def find_checks(database: Database, dataset: Dataset) -> Artifact | None:
+    """The file with the whole report of a data set's checks; whoever sees the data set may read it."""
+    with database.read() as session:
+        return session.get(Artifact, (dataset.job_id, "checks.json")) if dataset.job_id else None
 
 
 def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[str, Any]]:

@@ -70,9 +70,11 @@ MEANINGS = {
     422: "The request is wrong; `errors` names every field",
     429: "As much waits as may, or the token asks too often; try again later",
     503: "The database or the artifact store does not answer; try again",
+    504: "No worker answered in time; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
-ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
+ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",)}
+ANSWERED |= {429: ("Retry-After",), 503: ("Retry-After",), 504: ("Retry-After",)}
 ALWAYS = frozenset({401, 422, 429, 503})
 
 
@@ -318,7 +320,7 @@ def _name(name: str) -> str:
 
 
 def _media(media: Media) -> Json:
-    return {media.type: {"schema": {"type": "string", "format": "binary"}}}
+    return {media.type: {"schema": media.schema or {"type": "string", "format": "binary"}}}
 
 
 def _json(schema: Json, schemas: Mapping[str, Json]) -> Json:

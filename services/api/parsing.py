@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from bgpanet.errors import InvalidInput
 from bgpanet.specs import Kind, LockSpec
 from bgpanet.validation import problems_of
-from services.api.answers import AnyKind, DatasetState
+from services.api.answers import ID, AnyKind, DatasetState
 from services.changes import Topic
 from services.claims import State
 from services.tokens import Role, Scope
@@ -133,6 +133,51 @@ class UploadBody(Body):
     )
 
 
+class ModelBody(Body):
+    """What is to be kept under a name: the model of a finished job, or one that was uploaded."""
+
+    name: str = Field(min_length=1, max_length=100, examples=["lesions"])
+    job: str | None = Field(
+        None,
+        min_length=1,
+        max_length=36,
+        description="id of a training or cross-validation that succeeded",
+        examples=[ID],
+    )
+    upload: str | None = Field(
+        None, min_length=1, max_length=36, description="id of a complete upload: a zip with safetensors and model.json"
+    )
+    alias: str | None = Field(
+        None, min_length=1, max_length=50, description="is to stand for it from now on", examples=["champion"]
+    )
+    note: str | None = Field(None, min_length=1, max_length=2000)
+    project: str | None = Field(None, min_length=1, max_length=201, description="null: one's own")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.job is None) == (self.upload is None):
+            raise ValueError("name either job or upload")
+        if self.upload is not None and self.alias is not None:
+            raise ValueError("alias: give it once the upload was checked and has a version")
+        return self
+
+
+class ExportBody(Body):
+    """How a model is to be written."""
+
+    format: Literal["onnx"] = Field(examples=["onnx"])
+    bound: float = Field(1e-4, gt=0, le=1e-2, description="most by which a probability may differ from the net's own")
+
+
+class AliasBody(Body):
+    """What an alias is to stand for."""
+
+    version: int = Field(ge=1, lt=2**31, examples=[2])
+    expected: int | None = Field(
+        None, ge=0, lt=2**31, description="the version for which it must have stood until now; 0: none", examples=[1]
+    )
+
+
 def _time(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("must be a time as RFC 3339 has it, e.g. 2026-03-01T09:30:00Z")
@@ -211,8 +256,21 @@ class DatasetsQuery(PageQuery):
     created_by: str | None = Field(None, max_length=200, description="only those that this user registered")
 
 
+class ModelsQuery(PageQuery):
+    kind: Literal["network", "registered"] | None = Field(None, description="only these")
+    q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
+
+
 class DeliveriesQuery(PageQuery):
     state: DeliveryState | None = Field(None, description="only those in this state")
+
+
+class TrialQuery(Query):
+    overlays: bool = Field(False, description="show what the model looked at (Grad-CAM)")
+    explained: str | None = Field(
+        None, min_length=1, max_length=200, description="the class that overlays explain; null: the predicted one"
+    )
+    timeout: int = Field(30, ge=1, le=MOST_WAIT, description="seconds within which a worker has to answer")
 
 
 class LogsQuery(Query):

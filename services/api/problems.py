@@ -11,7 +11,7 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
-from services.errors import Busy, Conflict, Damaged, Forbidden, NotFound, ServiceError, StorageError
+from services.errors import Busy, Conflict, Damaged, Forbidden, NoAnswer, NotFound, ServiceError, StorageError
 from services.telemetry.requests import request_id
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,11 @@ def handle_errors(target: Blueprint | Flask) -> None:
         response.headers["Retry-After"] = "30"
         return response
 
+    def unanswered(error: NoAnswer) -> Response:
+        response = problem(504, "No answer in time", str(error))
+        response.headers["Retry-After"] = "5"
+        return response
+
     def damaged(error: Damaged) -> Response:
         return problem(422, "What arrived is not what was announced", str(error))
 
@@ -85,6 +90,7 @@ def handle_errors(target: Blueprint | Flask) -> None:
     target.register_error_handler(Forbidden, forbidden)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
+    target.register_error_handler(NoAnswer, unanswered)
     target.register_error_handler(Damaged, damaged)
     target.register_error_handler(StorageError, storage)
     target.register_error_handler(exc.OperationalError, database)

@@ -93,10 +93,13 @@ def _curl(path: str, method: str, operation: Json, bodies: list[Json]) -> str:
     parts = [f'{command} "$BGPANET_URL{path}"', '-H "Authorization: Bearer $BGPANET_TOKEN"']
     headers = [p for p in operation["parameters"] if p["in"] == "header" and p.get("required")]
     named = {header["name"]: header["example"] for header in headers}
-    if bodies:
+    if bodies and bodies[0]["media"] != "multipart/form-data":  # curl adds what stands between its parts
         named["Content-Type"] = bodies[0]["media"]
     parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in named.items()]
     for body in bodies:
+        if body["media"] == "multipart/form-data":
+            parts.append("-F images=@one.jpg -F images=@two.jpg")
+            continue
         parts.append(f"-d {shlex.quote(body['examples'][0])}" if body["examples"] else "--data-binary @part")
     return " \\\n  ".join(parts)
 
