@@ -6,6 +6,7 @@ BGPANetError
 ├── DataDamaged       an image is not any more what it was when its data set was registered
 ├── CheckpointError   a checkpoint is incomplete, damaged, or belongs to another run
 ├── NonFiniteLoss     the loss became NaN or infinite; the weights were not updated with it
+├── NotTheSame        what was written for others gives other answers than the model itself
 ├── OutOfMemory       the device's memory did not suffice
 └── Interrupted       asked to stop; a checkpoint was written, and the same command goes on from it
 
@@ -77,6 +78,10 @@ class NonFiniteLoss(BGPANetError):
     """The loss became NaN or infinite; the weights were not updated with it."""
 
     reason = "non_finite_loss"
+
+
+class NotTheSame(BGPANetError):
+    """What was written for others gives other answers than the model itself."""
 
 
 class OutOfMemory(BGPANetError):

@@ -58,6 +58,7 @@ MEDIA_TYPES = {
     ".tex": "text/x-tex",
     ".parquet": "application/vnd.apache.parquet",
     ".safetensors": "application/octet-stream",
+    ".onnx": "application/octet-stream",
 }
 
 

@@ -18,10 +18,13 @@ from bgpanet.specs import (
     CrossValidateSpec,
     EvaluateSpec,
     ExplainSpec,
+    ExportSpec,
+    ImportSpec,
     LearningSpec,
     RegisterSpec,
     StudySpec,
     TrainSpec,
+    TrialSpec,
     read_spec,
 )
 
@@ -121,6 +124,9 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
 
         register(spec, run.output, report, stop, run.threads)
         return
+    if isinstance(spec, ImportSpec | ExportSpec | TrialSpec):
+        _start_own(spec, run, report, stop)
+        return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.explain import explain
@@ -150,6 +156,24 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     else:
         predict(spec, place)
     processes.leave()
+
+
+def _start_own(spec: ImportSpec | ExportSpec | TrialSpec, run: Run, report: Report, stop: StopSignal) -> None:
+    from bgpanet.experiment import Workplace
+
+    place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit)
+    if isinstance(spec, ImportSpec):
+        from bgpanet.importing import import_model
+
+        import_model(spec, place)
+    elif isinstance(spec, ExportSpec):
+        from bgpanet.export import export
+
+        export(spec, place)
+    else:
+        from bgpanet.trial import try_out
+
+        try_out(spec, place)
 
 
 # ── Several processes ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.catalogue import MODELS, unknown_model
-from bgpanet.errors import InvalidInput, Problem
+from bgpanet.errors import InvalidInput
+from bgpanet.validation import problems_of, unknown
 
 LABEL = re.compile(r"[a-z0-9][a-z0-9_.:=/-]{0,99}")
 """What a worker may be labelled with, such as `room=2`."""
@@ -163,7 +164,11 @@ class LossSpec(Spec):
 def _from_loss_name(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return {"schedule": value} if value in get_args(Schedule) else {"name": value}
+    if value in get_args(Schedule):
+        return {"schedule": value}
+    if value not in LOSS_OPTIONS:
+        raise ValueError(unknown("loss or schedule", value, [*LOSS_OPTIONS, *get_args(Schedule)]))
+    return {"name": value}
 
 
 class AugmentationSpec(Spec):
@@ -365,7 +370,7 @@ class StudySpec(LearningSpec):
             try:
                 self._training(variant, self.seeds[0], 0)
             except ValidationError as error:
-                problems += [f"variant {variant.name!r}: {problem}" for problem in problems_of(error)]
+                problems += [f"variant {variant.name!r}: {problem}" for problem in problems_of(error, model=TrainSpec)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -392,7 +397,11 @@ class StudySpec(LearningSpec):
 class AppliedSpec(RunSpec):
     """What runs that apply a trained model share."""
 
-    model: str = Field(min_length=1, description="id of a finished job; on the command line the folder of its results")
+    model: str = Field(
+        min_length=1,
+        description="a registered model (NAME, NAME@3 or NAME@alias) or the id of a finished job; "
+        "on the command line the folder of its results",
+    )
 
 
 class InferenceSpec(AppliedSpec):
@@ -508,8 +517,43 @@ class RegisterSpec(RunSpec):
     locked: LockSpec | None = Field(None, description="a part that no training ever sees; null: none")
 
 
+class ExportSpec(AppliedSpec):
+    """Write a trained model as ONNX, and compare its answers with the model's own."""
+
+    bound: float = Field(1e-4, gt=0, le=1e-2, description="most by which a probability may differ")
+
+
+class ImportSpec(RunSpec):
+    """Check a trained model that comes from elsewhere."""
+
+    source: str = Field(min_length=1, description="a zip or a folder; a service's: id of a complete upload")
+    name: str = Field("", description="what it was called where it comes from")
+    note: str | None = Field(None, max_length=2000)
+
+
+MOST_TRIED = 16
+
+
+class TriedImageSpec(Spec):
+    """One image of a trial."""
+
+    name: str = Field(max_length=200)
+    file: str = Field(min_length=1, description="where it lies; a service's: its key in the store")
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
+
+
+class TrialSpec(AppliedSpec):
+    """Try a trained model on a few images."""
+
+    images: tuple[TriedImageSpec, ...] = Field(min_length=1, max_length=MOST_TRIED)
+    overlays: bool = Field(False, description="show what it looked at")
+    explained: str | None = Field(None, description="the class that overlays explain; null: the predicted one")
+
+
 JobSpec = TrainSpec | CrossValidateSpec | StudySpec | PredictSpec | EvaluateSpec | ExplainSpec
-AnySpec = JobSpec | RegisterSpec
+OwnSpec = RegisterSpec | ExportSpec | ImportSpec | TrialSpec
+"""Runs that a service makes for something else that it was asked for."""
+AnySpec = JobSpec | OwnSpec
 Kind = Literal["train", "cross_validate", "study", "predict", "evaluate", "explain"]
 SPECS: dict[str, type[AnySpec]] = {
     "train": TrainSpec,
@@ -519,6 +563,9 @@ SPECS: dict[str, type[AnySpec]] = {
     "evaluate": EvaluateSpec,
     "explain": ExplainSpec,
     "register": RegisterSpec,
+    "export": ExportSpec,
+    "import": ImportSpec,
+    "trial": TrialSpec,
 }
 
 
@@ -550,28 +597,14 @@ def parse_spec(kind: str, values: Mapping[str, Any], where: str = "spec") -> Any
         InvalidInput: with every problem, each at its field (`spec.training.epochs`).
     """
     if kind not in SPECS:
-        raise InvalidInput.one("kind", f"unknown kind {kind!r}; known: {', '.join(SPECS)}")
+        raise InvalidInput.one("kind", unknown("kind", kind, [*SPECS]))
     try:
         # Through JSON, so that a spec means the same in a request, a file and a database.
         return SPECS[kind].model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise InvalidInput(problems_of(error, where)) from None
+        raise InvalidInput(problems_of(error, where, SPECS[kind])) from None
     except (TypeError, ValueError) as error:
         raise InvalidInput.one(where, f"is not plain data: {error}") from None
-
-
-def problems_of(error: ValidationError, where: str = "") -> list[Problem]:
-    """Every problem of a failed validation, each at its field; unknown fields with the nearest known one."""
-    return [
-        Problem(".".join([where, *map(str, item["loc"])]).strip("."), _sentence(item["type"], item["msg"]))
-        for item in error.errors(include_url=False, include_context=False)
-    ]
-
-
-def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field; remove it or correct its name"
-    return message.removeprefix("Value error, ")
 
 
 class _Yaml(yaml.SafeLoader):

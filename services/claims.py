@@ -31,7 +31,7 @@ class NewJob:
     kind: str
     name: str
     spec: Mapping[str, Any]
-    dataset_id: str
+    dataset_id: str | None
     created_by: str
     priority: int = 0
     resource_class: str = "any"
@@ -39,6 +39,8 @@ class NewJob:
     idempotency_key: str | None = None
     children: Sequence["NewJob"] = ()
     registers: str | None = None  # the name of the data set `dataset_id`, whose row is made with the job
+    imports: str | None = None  # the name of the model whose version `model_version_id` is made with the job
+    model_version_id: str | None = None  # of the registered model that it uses
     labels: Sequence[str] = ()
     memory_gb: float | None = None
     time_limit: int | None = None
@@ -94,9 +96,10 @@ class Lease:
 class Claim:
     """What a worker needs to know of the job that it got.
 
-    images_at_once: held to so many; None: as the spec says. checkpoints: by step, the newest first; a damaged one has
-    others behind it. seconds_left: of its time limit; None: it has none. traceparent: where its trace goes on; None:
-    nowhere.
+    images_at_once: held to so many; None: as the spec says. dataset_id: None: it needs none. checkpoints: by step, the
+    newest first; a damaged one has others behind it. seconds_left: of its time limit; None: it has none.
+    model_version_id: of the registered model that it uses; None: its spec names a training's job, or none.
+    traceparent: where its trace goes on; None: nowhere.
     """
 
     lease: Lease
@@ -104,10 +107,11 @@ class Claim:
     name: str
     spec: dict[str, Any]
     images_at_once: int | None
-    dataset_id: str
+    dataset_id: str | None
     checkpoints: dict[int, dict[str, StoredFile]]
     children: tuple[str, ...]
     seconds_left: float | None = None
+    model_version_id: str | None = None
     traceparent: str | None = None
 
     @property

@@ -330,7 +330,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """Networks that can be trained."""
-        return list(self.get("models")["items"])
+        return list(self.get("models", {"kind": "network"})["items"])
 
     # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

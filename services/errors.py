@@ -7,6 +7,7 @@ ServiceError
 ├── Busy                as much waits as may; later there is room again
 ├── Damaged             what arrived is not what was announced; nothing of it is kept
 ├── ForbiddenAddress    what would be called is not on the public internet, and not allowed by name
+├── NoAnswer            no worker answered in time
 ├── Insecure            the installation is not safe to start
 ├── StaleAttempt        a worker wrote under a lease that it had lost; nothing was written
 └── StorageError        the artifact store failed
@@ -40,6 +41,10 @@ class Damaged(ServiceError):
 
 class ForbiddenAddress(ServiceError):
     """What would be called is not on the public internet, and not allowed by name."""
+
+
+class NoAnswer(ServiceError):
+    """No worker answered in time."""
 
 
 class Insecure(ServiceError):

@@ -82,8 +82,8 @@ def _nobody(seen: Sequence[Worker], job: Job, labels: Sequence[str]) -> str:
 def _reasons(session: Session, job: Job, most_running: int | None) -> list[str]:
     """What stands in the way besides other jobs and a want of workers."""
     reasons = ["it is paused"] if job.state == "paused" else []
-    dataset = session.get_one(Dataset, job.dataset_id)
-    if dataset.state == "registering" and job.kind != "register":
+    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
+    if dataset is not None and dataset.state == "registering" and job.kind != "register":
         registering = session.get(Job, dataset.job_id) if dataset.job_id else None
         reasons.append(f"data set {dataset.name} is being registered{_done(registering)}")
     needed = aliased(Job)
@@ -105,9 +105,9 @@ def _done(job: Job | None) -> str:
     return f" ({fraction:.0%} done)" if fraction else ""
 
 
-def _ahead(session: Session, offers: Sequence[Offer], job: Job) -> list[tuple[str, str]]:
+def _ahead(session: Session, offers: Sequence[Offer], job: Job) -> list[tuple[str, str | None]]:
     """(kind, data set) of the jobs before it, in order."""
-    before = []
+    before: list[tuple[str, str | None]] = []
     ordered = in_order(or_(*[servable(offer) for offer in offers])).limit(FARTHEST)
     for other in session.execute(ordered.add_columns(Job.kind, Job.dataset_id)):
         if other.id == job.id:
@@ -116,7 +116,7 @@ def _ahead(session: Session, offers: Sequence[Offer], job: Job) -> list[tuple[st
     return before
 
 
-def _starts_in(session: Session, able: Sequence[str], ahead: Sequence[tuple[str, str]]) -> float | None:
+def _starts_in(session: Session, able: Sequence[str], ahead: Sequence[tuple[str, str | None]]) -> float | None:
     """Seconds until a slot is free once those ahead have had theirs; None where it is not known how long they take."""
     took = _durations(session)
     running = {job.worker: job for job in session.scalars(select(Job).where(Job.worker.in_(able)))}
@@ -143,11 +143,11 @@ def _starts_in(session: Session, able: Sequence[str], ahead: Sequence[tuple[str,
     return round(free[0], 1)
 
 
-def _durations(session: Session) -> dict[tuple[str, ...], list[float]]:
+def _durations(session: Session) -> dict[tuple[str | None, ...], list[float]]:
     """Seconds from start to end of the jobs that succeeded last, by kind and data set, and by kind."""
     query = select(Job.kind, Job.dataset_id, Job.started_at, Job.finished_at)
     query = query.where(Job.state == "succeeded", Job.started_at.is_not(None)).order_by(Job.finished_at.desc())
-    found: dict[tuple[str, ...], list[float]] = {}
+    found: dict[tuple[str | None, ...], list[float]] = {}
     for kind, dataset, started, finished in session.execute(query.limit(RECENT)):
         seconds = ((finished or 0) - (started or 0)) / 1000
         for key in ((kind, dataset), (kind,)):
@@ -155,6 +155,6 @@ def _durations(session: Session) -> dict[tuple[str, ...], list[float]]:
     return found
 
 
-def _duration(took: Mapping[tuple[str, ...], list[float]], like: tuple[str, str]) -> float | None:
+def _duration(took: Mapping[tuple[str | None, ...], list[float]], like: tuple[str, str | None]) -> float | None:
     known = took.get(like) or took.get(like[:1])
     return statistics.median(known) if known else None

@@ -49,7 +49,7 @@ def tell_end(session: Session, job_id: str) -> None:
     """Writes down who is to hear of a job's end. Belongs into the transaction that ends it."""
     concerned = or_(Webhook.everyone, Webhook.created_by == Job.created_by)
     wanted = select(Webhook.id.label("webhook"), Webhook.states, Dataset.name.label("dataset"), *_JOB)
-    wanted = wanted.join(Job, concerned).join(Dataset, Dataset.id == Job.dataset_id)
+    wanted = wanted.join(Job, concerned).outerjoin(Dataset, Dataset.id == Job.dataset_id)
     wanted = wanted.where(Job.id == job_id, or_(Webhook.children, Job.parent_id.is_(None)))
     for row in session.execute(wanted.order_by(Webhook.id)).mappings():
         if row["state"] in row["states"]:

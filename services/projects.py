@@ -20,7 +20,7 @@ from services import audit
 from services.audit import Act
 from services.database import Also, Database, now_ms
 from services.errors import Conflict, Forbidden, NotFound
-from services.tables import SHARED, Dataset, Job, Project, ProjectMember, Upload, personal
+from services.tables import SHARED, Dataset, Job, Project, ProjectMember, RegisteredModel, Upload, personal
 from services.tokens import ROLES, Principal, Role
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
@@ -164,7 +164,7 @@ def remove(database: Database, principal: Principal, project: str) -> None:
     """Takes an empty project away. Raises NotFound, Forbidden; Conflict where something is in it."""
     with database.write() as session:
         _hold(session, principal, project)
-        for table, what in ((Job, "jobs"), (Dataset, "data sets"), (Upload, "uploads")):
+        for table, what in ((Job, "jobs"), (Dataset, "data sets"), (Upload, "uploads"), (RegisteredModel, "models")):
             if session.scalar(select(exists().where(table.project == project))):
                 raise Conflict(f"there are {what} in project {project}; only an empty one can be removed")
         session.execute(delete(ProjectMember).where(ProjectMember.project == project))

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, delete, select
 
+from services import trials
 from services.artifacts import Listed
 from services.context import Context
 from services.database import Database, now_ms
-from services.tables import TERMINAL, Artifact, Checkpoint, Dataset, Job, LogLine, Upload
+from services.tables import TERMINAL, Artifact, Checkpoint, Dataset, Job, LogLine, ModelVersion, Upload
 
 YOUNG_SECONDS = 3600.0  # a file that is younger may be about to be named
 DEAD_SECONDS = 24 * 3600.0  # of temporary files and unfinished parts
@@ -51,7 +52,7 @@ def sweep(context: Context, go_on: Callable[[], bool] = lambda: True) -> Swept:
     """
     swept = Swept()
     try:
-        for steps in (_orphans, _leftovers, _checkpoints, _lines):
+        for steps in (_trials, _orphans, _leftovers, _checkpoints, _lines):
             for _ in steps(context, swept):
                 if not go_on():
                     return swept
@@ -86,7 +87,7 @@ def _without_artifact(database: Database, files: Sequence[Listed]) -> list[Liste
 
 
 def orphans(database: Database, files: Sequence[Listed]) -> list[Listed]:
-    """Those of the files that nothing names and nothing will: no artifact, checkpoint or data set, of whatever job.
+    """Those of the files that nothing names and nothing will: no artifact, checkpoint, data set or registered model.
 
     Whether a file's attempt still runs is asked before whether it is named. An attempt that ends in between has named
     what it wanted by then; asked the other way round, the files of a job that just succeeded would be deleted.
@@ -101,7 +102,7 @@ def orphans(database: Database, files: Sequence[Listed]) -> list[Listed]:
     spared |= keys - set(attempts)  # not written by an attempt: not ours to judge
     with database.read() as session:
         spared |= set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
-        for column in (Checkpoint.files, Dataset.files):
+        for column in (Checkpoint.files, Dataset.files, ModelVersion.files):
             for named in session.scalars(select(column).execution_options(yield_per=500)):
                 spared |= keys & {str(file["key"]) for file in named.values()}
     return [file for file in files if file.key not in spared]
@@ -113,6 +114,13 @@ def _attempt_of(key: str) -> tuple[str, int] | None:
         case ["jobs", job_id, attempt, _] if attempt.isdecimal():
             return job_id, int(attempt)
     return None
+
+
+def _trials(context: Context, swept: Swept) -> Iterator[None]:
+    """What is left of trials whose request is gone, images first of all."""
+    for _ in trials.sweep(context):
+        swept.leftovers += 1
+        yield
 
 
 def _leftovers(context: Context, swept: Swept) -> Iterator[None]:

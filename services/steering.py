@@ -75,6 +75,8 @@ def as_clone(
 ) -> Request:
     """What `clone` submits. Raises Conflict."""
     job = views.get_job(context.database, principal, job_id)
+    if job["dataset_id"] is None:
+        raise Conflict(f"an {job['kind']} can't be cloned; ask for it again")
     if job["kind"] == "register":
         raise Conflict("a registration can't be cloned; register the data set under another name")
     values = {name: job[name] for name in ("kind", "priority", "time_limit")}

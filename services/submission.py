@@ -12,21 +12,27 @@ from bgpanet.specs import (
     AppliedSpec,
     CrossValidateSpec,
     EvaluateSpec,
+    ExportSpec,
+    ImportSpec,
     JobSpec,
     LearningSpec,
+    OwnSpec,
     PredictSpec,
     RegisterSpec,
     ResourcesSpec,
     StudySpec,
     TrainSpec,
+    TrialSpec,
     parse_spec,
 )
-from services import fleet, jobs, projects, queue, views
+from services import fleet, jobs, models, projects, queue, views
 from services.audit import Act
 from services.claims import Limits, NewJob
 from services.context import Context
-from services.errors import Forbidden, NotFound
+from services.errors import Conflict, Forbidden, NotFound
 from services.fleet import Weights
+from services.model_registry import SPLIT
+from services.models import Chosen
 from services.tables import Dataset
 from services.telemetry import tracing
 from services.tokens import Principal
@@ -82,7 +88,7 @@ def check(context: Context, principal: Principal, request: Request) -> dict[str,
         InvalidInput: with every problem of the request.
     """
     new = _checked(context, principal, request)
-    dataset = views.find_dataset(context.database, principal, new.dataset_id)
+    dataset = views.find_dataset(context.database, principal, str(new.dataset_id))
     return {
         "validate_only": True,
         "kind": new.kind,
@@ -104,6 +110,7 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
     problems: list[Problem] = []
     spec: AnySpec | None = None
     dataset: Dataset | None = None
+    chosen: Chosen | None = None
     try:
         spec = parse_spec(request.kind, request.spec)
     except InvalidInput as error:
@@ -127,16 +134,32 @@ def _checked(context: Context, principal: Principal, request: Request) -> NewJob
         if spec.resources.gpus > 1 and not isinstance(spec, LearningSpec):
             problems.append(Problem("spec.resources.gpus", f"must be 1: {request.kind} applies a model on one device"))
         problems.extend(_resource_problems(context, spec.resources))
-        if isinstance(spec, AppliedSpec):
+        if isinstance(spec, ExportSpec | ImportSpec | TrialSpec):
+            problems.append(Problem("kind", f"{request.kind} is asked for by POST /models"))
+        elif isinstance(spec, AppliedSpec) and not models.JOB_ID.fullmatch(spec.model):
+            try:
+                chosen = models.choose(context.database, principal, spec.model)
+                spec = spec.model_copy(update={"model": chosen.name})
+                problems.extend(_version_problems(chosen, spec, dataset))
+            except (NotFound, Conflict) as error:
+                problems.append(Problem("spec.model", str(error)))
+        elif isinstance(spec, AppliedSpec):
             problems.extend(_model_problems(context, principal, spec, dataset, request.after))
         elif isinstance(spec, RegisterSpec):
             problems.append(Problem("kind", "data sets are registered by POST /datasets"))
         elif dataset is not None:
             problems.extend(_learning_problems(context, spec, dataset))
-    if problems or spec is None or dataset is None or isinstance(spec, RegisterSpec):
+    if problems or spec is None or dataset is None or isinstance(spec, OwnSpec):
         raise InvalidInput(problems)
     runs, request = _runs(context, spec, dataset), replace(request, project=project)
-    return _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)
+    new = _new_job(request, spec, dataset, principal, runs, context.settings.max_attempts)
+    return new if chosen is None else _using(new, chosen)
+
+
+def _using(new: NewJob, chosen: Chosen) -> NewJob:
+    """The job and its children with the version that they use, whatever becomes of names meanwhile."""
+    children = [replace(child, model_version_id=chosen.id) for child in new.children]
+    return replace(new, model_version_id=chosen.id, children=children)
 
 
 def _after_problems(context: Context, principal: Principal, after: Sequence[str]) -> list[Problem]:
@@ -156,7 +179,8 @@ def _after_problems(context: Context, principal: Principal, after: Sequence[str]
 
 def name_of(kind: str, model: Any, dataset: str) -> str:
     """What a job is called that nobody gave a name. model: as in its spec, plain."""
-    return f"{kind.replace('_', ' ')} {model[:8] if isinstance(model, str) else model['name']} on {dataset}"
+    short = model[:8] if isinstance(model, str) and models.JOB_ID.fullmatch(model) else model
+    return f"{kind.replace('_', ' ')} {short if isinstance(model, str) else model['name']} on {dataset}"
 
 
 Run = tuple[str, TrainSpec | PredictSpec]  # its name, and what it does
@@ -292,29 +316,51 @@ def _model_problems(
     whole = isinstance(spec, PredictSpec) and job["kind"] == "cross_validate"  # all its folds answer together
     if job["kind"] != "train" and not whole:
         return [Problem("spec.model", f"job {spec.model} is a {job['kind']}; name a training, or a fold of this one")]
-    if isinstance(spec, PredictSpec) and spec.shard is not None and dataset is not None and dataset.state == "ready":
-        last = spec.shard.first + spec.shard.count
-        if last > dataset.images:
-            return [Problem("spec.shard", f"ends at {last}; {dataset.name!r} has {dataset.images} images")]
+    if problems := _shard_problems(spec, dataset):
+        return problems
     if job["state"] != "succeeded" and spec.model not in after:
         so = "" if job["state"] in ("failed", "cancelled") else "; name it in `after`, too, to wait for it"
         told = f"job {spec.model} is {job['state']}; only one that succeeded has a model{so}"
         return [Problem("spec.model", told)]
     if isinstance(spec, EvaluateSpec) and dataset is not None and dataset.state == "ready":
-        return _evaluation_problems(job, dataset, spec.part)
+        known = job["summary"].get("classes", []) if job["state"] == "succeeded" else None
+        return _evaluation_problems(known, dataset, spec.part)
     return []
 
 
-def _evaluation_problems(job: Mapping[str, Any], dataset: Dataset, part: str) -> list[Problem]:
-    """What can be known of it now: of a training that has not ended, its classes can't."""
+def _version_problems(chosen: Chosen, spec: AppliedSpec, dataset: Dataset | None) -> list[Problem]:
+    """What keeps a registered model from being used so."""
+    if chosen.members > 1 and not isinstance(spec, PredictSpec):
+        what = f"{chosen.name} is {chosen.members} models that answer together; only predict takes it"
+        return [Problem("spec.model", f"{what}; name one of a single training")]
+    if problems := _shard_problems(spec, dataset):
+        return problems
+    if isinstance(spec, EvaluateSpec):
+        if SPLIT not in chosen.files:
+            what = f"{chosen.name} was imported, so which images it has seen is unknown, and figures may be too good"
+            return [Problem("spec.model", f"{what}; predict, or evaluate a model that was trained here")]
+        if dataset is not None and dataset.state == "ready":
+            return _evaluation_problems([*chosen.card.get("classes", [])], dataset, spec.part)
+    return []
+
+
+def _shard_problems(spec: AppliedSpec, dataset: Dataset | None) -> list[Problem]:
+    if isinstance(spec, PredictSpec) and spec.shard is not None and dataset is not None and dataset.state == "ready":
+        last = spec.shard.first + spec.shard.count
+        if last > dataset.images:
+            return [Problem("spec.shard", f"ends at {last}; {dataset.name!r} has {dataset.images} images")]
+    return []
+
+
+def _evaluation_problems(known: Sequence[str] | None, dataset: Dataset, part: str) -> list[Problem]:
+    """What can be known of it now. known: the model's classes; None: its training has not ended."""
     if part == "locked" and not dataset.locked:
         return [Problem("spec.part", f"{dataset.name!r} has no locked part; that is cut when a data set is registered")]
     labelled = [count["class"] for count in dataset.class_counts if count["images"]]
     if not labelled:
         return [Problem("dataset", f"{dataset.name!r} has no labels, so there is nothing to compare answers with")]
-    if job["state"] != "succeeded":
+    if known is None:
         return []
-    known = job["summary"].get("classes", [])
     if strange := [name for name in labelled if name not in known]:
         told = f"{dataset.name!r} has classes that the model does not know: {', '.join(strange)}"
         return [Problem("dataset", f"{told}; it knows {', '.join(known)}")]

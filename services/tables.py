@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -21,6 +33,11 @@ def _of_its_maker(context: Any) -> str:
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _index(name: str, *columns: str, where: str) -> Index:
+    """An index of those rows alone of which `where` holds."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Base(DeclarativeBase):
@@ -113,7 +130,8 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(String(40))
     error: Mapped[str | None] = mapped_column(Text)
-    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)  # null: it needs none
+    model_version_id: Mapped[str | None] = mapped_column(String(36), index=True)  # the registered model that it uses
     spec: Mapped[dict[str, Any]]
     resource_class: Mapped[str] = mapped_column(String(20))
     priority: Mapped[int] = mapped_column(Integer)
@@ -148,9 +166,19 @@ class Job(Base):
         UniqueConstraint("created_by", "idempotency_key", name="uq_jobs_idempotency"),
         Index("ix_jobs_waiting", "wants_worker", "resource_class", "priority", "created_at"),
         Index("ix_jobs_state", "state", "lease_expires_at"),
-        Index("ix_jobs_parent", "parent_id", "position"),
+        # Of children alone, so that SQLite, which counts no rows, does not take it for lists of jobs without a parent.
+        _index("ix_jobs_children", "parent_id", "position", where="parent_id IS NOT NULL"),
         Index("ix_jobs_owner", "created_by", "id"),
-        Index("ix_jobs_project", "project", "id"),
+        # Pages of lists, for each filter the newest first, with all that it takes to search names.
+        _index("ix_jobs_top", "id", "name", "parent_id", where="parent_id IS NULL"),
+        *(
+            _index(f"ix_jobs_top_{column}", column, "id", "name", "parent_id", where="parent_id IS NULL")
+            for column in ("project", "created_by", "state", "kind", "dataset_id")
+        ),
+        # What is told of one job beside it: what tries it again, what its workers do, how long its like took.
+        _index("ix_jobs_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
+        _index("ix_jobs_worker", "worker", where="worker IS NOT NULL"),
+        Index("ix_jobs_ended", "state", "finished_at"),
     )
 
 
@@ -364,3 +392,59 @@ class AuditEntry(Base):
     outcome: Mapped[str] = mapped_column(String(20))  # done, refused
     detail: Mapped[str] = mapped_column(Text)  # JSON
     digest: Mapped[str] = mapped_column(String(64))  # of all this and of the digest before
+
+
+# ── Registered models ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RegisteredModel(Base):
+    """A name under which trained models are kept. `services.model_registry` writes it, its versions and its aliases."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str] = mapped_column(String(201))
+    name: Mapped[str] = mapped_column(String(100))
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("project", "name", name="uq_models_name"),)
+
+
+class ModelVersion(Base):
+    """A trained model, or several that answer together: known by the digest of its files, and immutable once ready."""
+
+    __tablename__ = "model_versions"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    number: Mapped[int | None] = mapped_column(Integer)  # 1, 2, … of its name; None until it is ready
+    state: Mapped[str] = mapped_column(String(20))  # see services/model_registry.py
+    source: Mapped[str] = mapped_column(String(20))  # trained or imported
+    job_id: Mapped[str] = mapped_column(String(36), index=True)  # the job that made it, or imports it
+    same_as: Mapped[str | None] = mapped_column(String(36))  # a duplicate: the version that has its content
+    error: Mapped[str | None] = mapped_column(Text)  # why it was refused
+    findings: Mapped[list[Any]]
+    note: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    members: Mapped[int] = mapped_column(Integer)  # models that answer together; 1: one alone
+    card: Mapped[dict[str, Any]]  # model.json, of the first member
+    metrics: Mapped[dict[str, Any]]  # the summary of the job that made it
+    provenance: Mapped[dict[str, Any]]
+    files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    ready_at: Mapped[int | None] = mapped_column(BigInteger)
+    removed_by: Mapped[str | None] = mapped_column(String(200))
+    removed_at: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("model_id", "number", name="uq_model_versions_number"),)
+
+
+class ModelAlias(Base):
+    """A name for one version of a model, which can be moved to another."""
+
+    __tablename__ = "model_aliases"
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(50), primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    moved_by: Mapped[str] = mapped_column(String(200))
+    moved_at: Mapped[int] = mapped_column(BigInteger)

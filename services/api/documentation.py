@@ -16,10 +16,11 @@ from services.api.parsing import Body, Query
 
 @dataclass(frozen=True)
 class Media:
-    """Content that is no JSON. type: its media type; what: a sentence."""
+    """Content that is no JSON. type: its media type; what: a sentence; schema: None: bytes."""
 
     type: str
     what: str
+    schema: Mapping[str, Any] | None = None
 
 
 FILE = Media("*/*", "The file")

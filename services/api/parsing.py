@@ -10,16 +10,19 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 from flask import request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import Kind, LockSpec, problems_of
-from services.api.answers import AnyKind
+from bgpanet.errors import InvalidInput
+from bgpanet.specs import Kind, LockSpec
+from bgpanet.validation import problems_of
+from services.api.answers import ID, AnyKind, DatasetState
 from services.changes import Topic
 from services.claims import State
 from services.tokens import Role, Scope
 from services.webhooks import DeliveryState
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
+SURROGATE = re.compile("[\ud800-\udfff]")
 IDEMPOTENCY_KEY = "^[!-~]([ -~]{0,198}[!-~])?$"
+WORDS = "only those with all of these words in their name, in any case"
 ONLY_CHECK = "only check: answers 200 with the spec as it would run, and stores nothing"
 
 
@@ -130,6 +133,51 @@ class UploadBody(Body):
     )
 
 
+class ModelBody(Body):
+    """What is to be kept under a name: the model of a finished job, or one that was uploaded."""
+
+    name: str = Field(min_length=1, max_length=100, examples=["lesions"])
+    job: str | None = Field(
+        None,
+        min_length=1,
+        max_length=36,
+        description="id of a training or cross-validation that succeeded",
+        examples=[ID],
+    )
+    upload: str | None = Field(
+        None, min_length=1, max_length=36, description="id of a complete upload: a zip with safetensors and model.json"
+    )
+    alias: str | None = Field(
+        None, min_length=1, max_length=50, description="is to stand for it from now on", examples=["champion"]
+    )
+    note: str | None = Field(None, min_length=1, max_length=2000)
+    project: str | None = Field(None, min_length=1, max_length=201, description="null: one's own")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.job is None) == (self.upload is None):
+            raise ValueError("name either job or upload")
+        if self.upload is not None and self.alias is not None:
+            raise ValueError("alias: give it once the upload was checked and has a version")
+        return self
+
+
+class ExportBody(Body):
+    """How a model is to be written."""
+
+    format: Literal["onnx"] = Field(examples=["onnx"])
+    bound: float = Field(1e-4, gt=0, le=1e-2, description="most by which a probability may differ from the net's own")
+
+
+class AliasBody(Body):
+    """What an alias is to stand for."""
+
+    version: int = Field(ge=1, lt=2**31, examples=[2])
+    expected: int | None = Field(
+        None, ge=0, lt=2**31, description="the version for which it must have stood until now; 0: none", examples=[1]
+    )
+
+
 def _time(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("must be a time as RFC 3339 has it, e.g. 2026-03-01T09:30:00Z")
@@ -197,11 +245,32 @@ class JobsQuery(PageQuery):
     kind: AnyKind | None = Field(None, description="only those of this kind")
     project: str | None = Field(None, max_length=201, description="only those of this project")
     dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
+    q: str | None = Field(None, max_length=200, description=WORDS)
+    created_by: str | None = Field(None, max_length=200, description="only those of this user")
+
+
+class DatasetsQuery(PageQuery):
+    state: DatasetState | None = Field(None, description="only those in this state; none: all but duplicates")
+    format: str | None = Field(None, max_length=40, description="only those read as this format")
+    q: str | None = Field(None, max_length=200, description=WORDS)
+    created_by: str | None = Field(None, max_length=200, description="only those that this user registered")
+
+
+class ModelsQuery(PageQuery):
+    kind: Literal["network", "registered"] | None = Field(None, description="only these")
     q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
 
 
 class DeliveriesQuery(PageQuery):
     state: DeliveryState | None = Field(None, description="only those in this state")
+
+
+class TrialQuery(Query):
+    overlays: bool = Field(False, description="show what the model looked at (Grad-CAM)")
+    explained: str | None = Field(
+        None, min_length=1, max_length=200, description="the class that overlays explain; null: the predicted one"
+    )
+    timeout: int = Field(30, ge=1, le=MOST_WAIT, description="seconds within which a worker has to answer")
 
 
 class LogsQuery(Query):
@@ -236,13 +305,13 @@ def parse_body(model: type[BodyT]) -> BodyT:
         values = json.loads(request.get_data(), parse_constant=_no_constant, parse_float=_finite)
         if not isinstance(values, dict):
             raise ValueError("must be an object")
-        _refuse_nul(values)
+        _refuse_unstorable(values)
     except (ValueError, RecursionError) as error:
         raise InvalidInput.one("", f"the body is not JSON that can be used: {error}") from None
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from None
+        raise InvalidInput(problems_of(error, model=model)) from None
 
 
 def parse_query(model: type[QueryT]) -> QueryT:
@@ -257,7 +326,7 @@ def parse_query(model: type[QueryT]) -> QueryT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from None
+        raise InvalidInput(problems_of(error, model=model)) from None
 
 
 def idempotency_key() -> str | None:
@@ -293,13 +362,19 @@ def _finite(text: str) -> float:
     return value
 
 
-def _refuse_nul(value: Any) -> None:
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidInput([Problem("", "text must not contain NUL")])
+def _refuse_unstorable(value: Any) -> None:
+    if isinstance(value, str) and (fault := _fault(value)):
+        raise ValueError(fault)
     if isinstance(value, dict):
         for key, item in value.items():
-            _refuse_nul(key)
-            _refuse_nul(item)
+            _refuse_unstorable(key)
+            _refuse_unstorable(item)
     if isinstance(value, list):
         for item in value:
-            _refuse_nul(item)
+            _refuse_unstorable(item)
+
+
+def _fault(text: str) -> str:
+    if "\0" in text:
+        return "text must not contain NUL"
+    return "" if text.isascii() or not SURROGATE.search(text) else "text must not contain half a surrogate pair"

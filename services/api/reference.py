@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, cast
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from flask import Blueprint, Response, current_app, jsonify, render_template
 
+from services.api.caching import revalidated
 from services.api.openapi import Json, document
 
 routes = Blueprint("reference", __name__, template_folder="templates")
@@ -25,14 +26,14 @@ LIMITS = {
 
 @routes.get("/openapi.json")
 def get_openapi() -> Response:
-    return _revalidated(jsonify(_document()))
+    return revalidated(jsonify(_document()), "no-cache")
 
 
 @routes.get("/docs")
 def get_docs() -> Response:
     made = _document()
     page = render_template("docs.html", info=made["info"], groups=_groups(made), models=_models(made))
-    return _revalidated(current_app.make_response(page))
+    return revalidated(current_app.make_response(page), "no-cache")
 
 
 def _document() -> Json:
@@ -41,13 +42,6 @@ def _document() -> Json:
     if "openapi" not in known:
         known["openapi"] = document(current_app)
     return cast(Json, known["openapi"])
-
-
-def _revalidated(response: Response) -> Response:
-    response.add_etag()
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
 
 
 # ── The page ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,10 +93,13 @@ def _curl(path: str, method: str, operation: Json, bodies: list[Json]) -> str:
     parts = [f'{command} "$BGPANET_URL{path}"', '-H "Authorization: Bearer $BGPANET_TOKEN"']
     headers = [p for p in operation["parameters"] if p["in"] == "header" and p.get("required")]
     named = {header["name"]: header["example"] for header in headers}
-    if bodies:
+    if bodies and bodies[0]["media"] != "multipart/form-data":  # curl adds what stands between its parts
         named["Content-Type"] = bodies[0]["media"]
     parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in named.items()]
     for body in bodies:
+        if body["media"] == "multipart/form-data":
+            parts.append("-F images=@one.jpg -F images=@two.jpg")
+            continue
         parts.append(f"-d {shlex.quote(body['examples'][0])}" if body["examples"] else "--data-binary @part")
     return " \\\n  ".join(parts)
 

@@ -1,15 +1,11 @@
-"""Models, workers, and who one is."""
-
-from dataclasses import asdict
+"""Workers, and who one is."""
 
 from flask import Response, jsonify
 
-from bgpanet.catalogue import MODELS
 from services import views
 from services.api import answers
 from services.api.access import context, reader
 from services.api.documentation import Section, documented
-from services.errors import NotFound
 from services.tables import personal
 from services.tokens import SCOPES
 from services.views import timestamp
@@ -18,11 +14,9 @@ routes = Section(
     "system",
     __name__,
     tags={
-        "models": "Networks that can be trained",
         "workers": "Worker slots that were heard of lately",
         "me": "Whose token it is, and what it may",
     },
-    paths={"name": ("its name", "bgpanet")},
 )
 
 
@@ -41,22 +35,6 @@ def get_me() -> Response:
             "project": personal(principal.user),
         }
     )
-
-
-@routes.get("/models")
-@documented({200: answers.Page[answers.Model]})
-def get_models() -> Response:
-    """List the networks that can be trained."""
-    return jsonify({"items": [{"id": name, **asdict(entry)} for name, entry in MODELS.items()], "next_cursor": None})
-
-
-@routes.get("/models/<name>")
-@documented({200: answers.Model})
-def get_model(name: str) -> Response:
-    """Show a network."""
-    if name not in MODELS:
-        raise NotFound(f"there is no model {name!r}; known: {', '.join(MODELS)}")
-    return jsonify({"id": name, **asdict(MODELS[name])})
 
 
 @routes.get("/workers")

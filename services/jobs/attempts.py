@@ -65,6 +65,7 @@ def claim(
             checkpoints={c.step: {n: StoredFile(**f) for n, f in c.files.items()} for c in session.scalars(known)},
             children=tuple(children),
             seconds_left=None if job.time_limit is None else job.time_limit - int(spent_ms) / 1000,
+            model_version_id=job.model_version_id,
             traceparent=job.traceparent,
         )
 

@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, func, insert, literal, or_, select, updat
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services import registry
+from services import model_registry, registry
 from services.claims import NO_LIMITS, Limits, NewJob
 from services.database import Also, Database, nothing, now_ms
 from services.errors import Busy, Conflict, NotFound
@@ -75,8 +75,9 @@ def retry(database: Database, job_id: str, limits: Limits = NO_LIMITS, also: Als
             return job.superseded_by
         if job.state not in ("failed", "cancelled"):
             raise Conflict(f"job {job_id} is {job.state}; only one that failed or was cancelled can be tried again")
-        if job.kind == "register":
-            raise Conflict("register the data set again: what was wrong with its files may have been mended")
+        if job.kind in ("register", "import"):
+            thing = "data set" if job.kind == "register" else "model"
+            raise Conflict(f"{job.kind} the {thing} again: what was wrong with its files may have been mended")
         if job.parent_id is not None:
             parent = session.scalars(select(Job).where(Job.id == job.parent_id).with_for_update()).one()
             if parent.state in TERMINAL or parent.worker is not None or parent.cancel_requested:
@@ -106,8 +107,9 @@ def _by_key(session: Session, new: NewJob) -> str | None:
     if job is None:
         return None
     after = session.scalars(select(Dependency.needs).where(Dependency.job_id == job.id))
-    # A data set that is to be registered has a new id each time; its name tells it.
-    same_data = new.dataset_id == job.dataset_id if new.registers is None else new.name == job.name
+    # What is to be registered or imported has a new id each time; its name tells it.
+    is_same = (new.dataset_id, new.model_version_id) == (job.dataset_id, job.model_version_id)
+    same_data = is_same if new.registers is None and new.imports is None else new.name == job.name
     asked = new.kind, dict(new.spec), new.time_limit, new.on_failure, set(new.after)
     same_place = (new.project or personal(new.created_by)) == job.project
     if not same_data or not same_place or asked != (job.kind, job.spec, job.time_limit, job.on_failure, set(after)):
@@ -128,7 +130,9 @@ def _refuse_if_busy(session: Session, user: str, limits: Limits) -> None:
 
 def _hold(session: Session, new: NewJob) -> None:
     """Locks what the job depends on, so that nothing happens to it before the job is there."""
-    if new.registers is None:
+    if new.model_version_id is not None and new.imports is None:
+        model_registry.hold(session, new.model_version_id)
+    if new.registers is None and new.dataset_id is not None:
         state = registry.hold(session, new.dataset_id)
         if state not in ("ready", "registering"):
             raise Conflict(f"data set {new.dataset_id} is {state}; name another")
@@ -145,7 +149,10 @@ def _hold(session: Session, new: NewJob) -> None:
 
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
     job_id, project = new_id(), new.project or personal(new.created_by)
-    if new.registers is not None:
+    if new.imports is not None and new.model_version_id is not None:
+        note = new.spec["note"]
+        model_registry.begin(session, new.model_version_id, new.imports, project, new.created_by, job_id, note)
+    if new.registers is not None and new.dataset_id is not None:
         registry.begin(
             session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id, project
         )
@@ -157,6 +164,7 @@ def _insert(session: Session, new: NewJob, parent_id: str | None, position: int 
             name=new.name,
             state="queued",
             dataset_id=new.dataset_id,
+            model_version_id=new.model_version_id,
             spec=dict(new.spec),
             resource_class=new.resource_class,
             weights=new.weights,
@@ -226,6 +234,7 @@ _COPIED = (
     "name",
     "spec",
     "dataset_id",
+    "model_version_id",
     "created_by",
     "project",
     "priority",

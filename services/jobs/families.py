@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from services import outbox, registry
+from services import model_registry, outbox, registry
 from services.database import now_ms
 from services.errors import NotFound
 from services.jobs.rows import changed, note
@@ -19,13 +19,17 @@ from services.tables import TERMINAL, Artifact, Dataset, Dependency, Job
 
 def settle(session: Session, job_id: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
     """What follows from a job's end: webhooks hear of it, its parent and its followers move on, and a data set that it
-    registered is ready or refused."""
+    registered or a model that it imported is ready or refused."""
     job = session.execute(
         select(Job.kind, Job.state, Job.parent_id, Job.dataset_id, Job.summary, Job.error).where(Job.id == job_id)
     ).one()
+    if job.kind == "trial":
+        return  # it answers one request: nobody hears of it, and nothing follows it
     outbox.tell_end(session, job_id)
     if job.kind == "register":
         _settle_dataset(session, job_id, job, findings)
+    if job.kind == "import":
+        model_registry.settle(session, job_id, job.state, job.summary, job.error, findings)
     if job.parent_id is not None:
         move_on(session, job.parent_id)
     followers = select(Dependency.job_id).where(Dependency.needs == job_id).order_by(Dependency.job_id)
@@ -120,7 +124,8 @@ def begin_if_ready(session: Session, which: ColumnElement[bool]) -> None:
         .exists()
     )
     dataset = select(Dataset.state).where(Dataset.id == Job.dataset_id).scalar_subquery()
-    is_ready = and_(or_(Job.kind == "register", dataset == "ready"), ~unmet, ~has_children())
+    needs_none = or_(Job.kind == "register", Job.dataset_id.is_(None))
+    is_ready = and_(or_(needs_none, dataset == "ready"), ~unmet, ~has_children())
     session.execute(
         update(Job)
         .where(which, Job.state == "queued", is_ready)

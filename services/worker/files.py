@@ -26,13 +26,15 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.tables import Artifact, Dataset, Job, Upload
+from services.tables import Artifact, Dataset, Job, ModelVersion, Upload
 from services.telemetry import catalogue, metrics
 
 MODEL_FILES = {
     "predict": ("model.safetensors", "model.json"),
     "evaluate": ("model.safetensors", "model.json", "split.json"),
     "explain": ("model.safetensors", "model.json"),
+    "export": ("model.safetensors", "model.json"),
+    "trial": ("model.safetensors", "model.json"),
 }
 """What kinds of jobs that apply a trained model need of it."""
 PARTS = {"cross_validate": "fold", "study": "cell", "predict": "shard"}
@@ -67,9 +69,13 @@ class Workbench:
         if self.claim.kind == "register":
             spec["data"] = {"format": spec["source"]["format"], "path": str(self._source(spec["source"]))}
             spec["others"] = self._fingerprints()
-        else:
+        elif self.claim.kind == "import":
+            spec["source"] = str(self._source({"upload": spec["source"]}))
+        elif self.claim.dataset_id is not None:
             part = str(spec.get("part", "open"))
             spec["data"] = {"format": "packed", "path": str(self._dataset(part)), "holds": part}
+        if self.claim.kind == "trial":
+            spec["images"] = [self._tried(image) for image in spec["images"]]
         self._checkpoint()
         part = PARTS.get(self.claim.kind, "part")
         for number, child in enumerate(self.claim.children):
@@ -100,6 +106,13 @@ class Workbench:
         archive = self.folder / "archive"
         _fetch(self.context.store, StoredFile(upload.key, upload.sha256, upload.size), archive)
         return archive
+
+    def _tried(self, image: Mapping[str, str]) -> dict[str, str]:
+        """An image of a trial, with the file where it lies: a copy, since it may be deleted any moment."""
+        path = self.folder / "images" / image["name"]
+        path.parent.mkdir(exist_ok=True)
+        self.context.store.get_file(image["file"], path, image["sha256"])
+        return {**image, "file": str(path)}
 
     def _fingerprints(self) -> dict[str, str]:
         """Files of fingerprints of all data sets that are ready, but for other versions of the same."""
@@ -156,6 +169,9 @@ class Workbench:
 
     def _model(self, job_id: str, names: tuple[str, ...], folder: Path) -> None:
         """The model of a training; those of a cross-validation's folds in `fold-0`, `fold-1`, …"""
+        if self.claim.model_version_id is not None:
+            self._version(self.claim.model_version_id, names, folder)
+            return
         with self.context.database.read() as session:
             folds = select(Job.id).where(Job.parent_id == job_id, Job.superseded_by.is_(None)).order_by(Job.position)
             found = session.scalars(folds).all()
@@ -163,6 +179,17 @@ class Workbench:
             self._artifacts(fold, names, folder / f"fold-{number}")
         if not found:
             self._artifacts(job_id, names, folder)
+
+    def _version(self, version_id: str, names: tuple[str, ...], folder: Path) -> None:
+        """The same of a registered model, whatever became of the job that made it."""
+        with self.context.database.read() as session:
+            version = session.get(ModelVersion, version_id)
+        if version is None or version.state != "ready":
+            raise StorageError(f"version {version_id} of a model is gone")
+        for name, file in version.files.items():
+            if Path(name).name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _fetch(self.context.store, StoredFile(**file), folder / name)
 
     def _child(self, job_id: str, folder: Path) -> None:
         """What a child left: its result, or why it has none."""

@@ -97,7 +97,7 @@ def test_every_example_is_one(made: dict[str, Any]) -> None:
                 assert valid(made, content["schema"], content["example"]), (path, method)
     for kind, values in EXAMPLES.items():
         parse_spec(kind, values)
-    assert EXAMPLES.keys() == SPECS.keys() - {"register"}
+    assert EXAMPLES.keys() == SPECS.keys() - {"register", "export", "import", "trial"}
     for name in declared:
         JobBody.model_validate(example_of(made["components"]["schemas"][name], made["components"]["schemas"]))
 
