@@ -52,3 +52,23 @@ def test_a_cache_that_is_no_size_is_refused(text: str) -> None:
 def test_a_limit_that_is_no_whole_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"BGPANET_RUNNING_PER_USER=.* whole number above 0"):
         Settings.load({"BGPANET_RUNNING_PER_USER": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BGPANET_METRICS_PORT", "none"),
+        ("BGPANET_METRICS_PORT", "65536"),
+        ("BGPANET_LOG_FORMAT", "xml"),
+        ("BGPANET_TRACES_URL", "collector:4318"),
+    ],
+)
+def test_what_operators_see_is_not_set_up_by_halves(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Settings.load({name: value})
+
+
+def test_operators_see_nothing_that_they_did_not_ask_for() -> None:
+    settings = Settings.load({})
+    assert (settings.metrics_port, settings.metrics_host) == (None, "127.0.0.1")
+    assert (settings.log_format, settings.traces_url) == ("text", None)
