@@ -38,9 +38,9 @@ class Collector:
             for span in (span for scope in resource.scope_spans for span in scope.spans):
                 values = {each.key: each.value for each in span.attributes}
                 told = {key: getattr(value, value.WhichOneof("value") or "") for key, value in values.items()}
-                trace, own, parent = (part.hex() for part in (span.trace_id, span.span_id, span.parent_span_id))
                 seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
-                self.spans.append(Span(named["service.name"], span.name, trace, own, parent, seconds, told))
+                ids = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
+                self.spans.append(Span(named["service.name"], span.name, *ids, seconds, told))
 
 
 @contextmanager
