@@ -39,6 +39,11 @@ def samples(store: ArtifactStore, dataset: Dataset, of_class: int) -> dict[str, 
     return {name: found[name] for name in (*dataset.classes, "") if name in found}
 
 
+def can_be_shown(store: ArtifactStore, dataset: Dataset) -> bool:
+    """Whether there are pictures of a data set's images."""
+    return bool(_places(store, dataset)) and _path(store, dataset, IMAGES) is not None
+
+
 def thumbnail(store: ArtifactStore, dataset: Dataset, image_id: str) -> bytes | None:
     """A small JPEG of one image; None where there is no such image, or it can't be cut out or read."""
     place, path = _places(store, dataset).get(image_id), _path(store, dataset, IMAGES)

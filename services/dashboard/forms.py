@@ -74,8 +74,8 @@ def groups_of(kind: str, spec: Mapping[str, Any]) -> list[Group]:
             told = part.get("description") or inner.get("description", "")
             groups.append(Group(place, _words(name), " ".join(told.split()), fields))
     groups.sort(key=lambda group: FIRST.index(name) if (name := group.name[5:]) in FIRST else len(FIRST))
-    own_group = [Group("spec", "This job", schema.get("description", ""), own)] if own else []
     needs = any(one.rules.startswith("required") for one in own)
+    own_group = [Group("spec", "This job" if needs else "More", "", own)] if own else []
     return [*own_group, *groups] if needs else [*groups, *own_group]
 
 

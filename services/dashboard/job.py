@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, send_file, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import predictions, steering, views
+from services import pictures, predictions, steering, views
 from services.curves import reduced
 from services.dashboard.access import context, reader, writer
 from services.dashboard.assets import plotly_address
@@ -85,6 +85,7 @@ def images(job_id: str) -> str:
         answers=found[:MOST_IMAGES],
         is_cut=len(found) > MOST_IMAGES,
         pictures=_pictures(job_id, {answer.image_id for answer in found}),
+        has_images=pictures.can_be_shown(context().store, views.find_dataset(context().database, job["dataset_id"])),
     )
 
 

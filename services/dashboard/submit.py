@@ -79,12 +79,16 @@ def _page(values: Mapping[str, str], spec: Mapping[str, Any], problem: InvalidIn
     kind = values["kind"] if values.get("kind") in KINDS else "train"
     sets = views.list_datasets(context().database, reader(), limit=MOST_OFFERED).items
     source = values.get("clone") and views.get_job(context().database, reader(), values["clone"])
+    offered = [one for one in sets if one["state"] in ("ready", "registering")]
+    if not values.get("dataset"):  # what a training can learn from comes first
+        labelled = [one["id"] for one in offered if one["classes"]] if kind != "predict" else []
+        values = {**values, "dataset": next(iter([*labelled, *(one["id"] for one in offered)]), "")}
     return render_template(
         "submit.html",
         **_told({**values, "kind": kind}, spec, problem),
         kinds={kind: " ".join((SPECS[kind].__doc__ or "").split()) for kind in KINDS},
         groups=groups_of(kind, spec),
-        datasets=[one for one in sets if one["state"] in ("ready", "registering")],
+        datasets=offered,
         presets={name: words for name, (words, _) in PRESETS.items()},
         source=source or None,
         checked=None,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -25,11 +25,17 @@ from services.client import ENDED, Client, JobHandle
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 MOST_BYTES = 150_000
 WAIT_SECONDS = 1800.0
-SPEC = {
+SPEC: dict[str, Any] = {
     "model": "bgpanet_micro",
     "training": {"epochs": 12, "batch_size": 32, "learning_rate": 1e-3, "warmup_epochs": 1, "patience": 12},
 }
-LONG = {**SPEC, "training": {**SPEC["training"], "epochs": 400, "patience": 400}}  # type: ignore[dict-item]
+LONG = {**SPEC, "training": {**SPEC["training"], "epochs": 400, "patience": 400}}
+VISITS: tuple[tuple[Literal["light", "dark"], int, tuple[str, ...]], ...] = (
+    ("light", 1280, ()),
+    ("dark", 1280, ("overview", "job")),
+    ("light", 390, ("overview", "jobs", "job")),
+)
+"""Colours, width in pixels, and names of pages; none: all."""
 
 
 def main() -> int:
@@ -105,12 +111,8 @@ def _wait(*jobs: JobHandle) -> None:
 def _photograph(url: str, token: str, paths: dict[str, str], target: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        for scheme, width, names in (
-            ("light", 1280, list(paths)),
-            ("dark", 1280, ["overview", "job"]),
-            ("light", 390, ["overview", "jobs", "job"]),
-        ):
-            _visit(browser, url, token, {name: paths[name] for name in names}, target, scheme, width)  # type: ignore[arg-type]
+        for scheme, width, names in VISITS:
+            _visit(browser, url, token, {name: paths[name] for name in names or paths}, target, scheme, width)
         browser.close()
 
 

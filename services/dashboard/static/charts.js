@@ -60,7 +60,7 @@
     if (known) return known;
     const figure = document.createElement("figure");
     figure.id = `chart-${chart.id}`;
-    figure.innerHTML = '<h3></h3><div class="plot" role="img"></div><figcaption class="muted"></figcaption>';
+    figure.innerHTML = '<h3></h3><div class="plot" role="group"></div><figcaption class="muted"></figcaption>';
     place.append(figure);
     return figure;
   }

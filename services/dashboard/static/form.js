@@ -3,6 +3,7 @@
 (() => {
   const WAIT_MS = 350;
   const form = document.getElementById("submit");
+  const address = form.getAttribute("data-check");  // `form.dataset` is the field of that name
   let timer = null, asked = 0;
 
   function tell(problems) {
@@ -27,7 +28,7 @@
   async function check() {
     const number = ++asked;
     try {
-      const response = await fetch(form.dataset.check, { method: "POST", body: new FormData(form) });
+      const response = await fetch(address, { method: "POST", body: new FormData(form) });
       if (!response.ok || response.redirected || number !== asked) return;
       const holder = document.createElement("template");
       holder.innerHTML = await response.text();

@@ -95,7 +95,9 @@ class Service:
         sha256 = hashlib.sha256(content).hexdigest()
         file = StoredFile(f"files/{sha256}", sha256, len(content))
         self.context.store.put_file(file.key, path, file.sha256)
-        media = {".json": "application/json", ".html": "text/html"}.get(Path(name).suffix, "application/octet-stream")
+        media = {".json": "application/json", ".html": "text/html", ".png": "image/png"}.get(
+            Path(name).suffix, "application/octet-stream"
+        )
         return NewArtifact(name, media, file)
 
 

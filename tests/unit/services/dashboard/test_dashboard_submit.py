@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from services import views
+from services import jobs, views
 from services.tokens import Principal
 from tests.unit.services.dashboard.browsing import csrf_of, words_of
 from tests.unit.services.dashboard.conftest import SignIn
@@ -133,6 +133,25 @@ def test_a_page_hears_of_what_comes_after_it_was_made(made: Service, sign_in: Si
 def test_a_stream_needs_a_session(made: Service) -> None:
     add_datasets(made)
     assert made.app.test_client().get(f"/jobs/{made.submit()}/stream").status_code == 302
+
+
+def test_a_cell_shows_what_the_network_looked_at(ids: dict[str, str], made: Service, sign_in: SignIn) -> None:
+    client = sign_in()
+    jobs.cancel(made.context.database, ids["queued"])
+    explaining = made.submit("explain", spec={"model": ids["succeeded"]}, user="bob", priority=9)
+    image_id = re.findall(r"ISIC_\d+", client.get(f"/jobs/{ids['succeeded']}/cell?truth=nv&predicted=nv").text)[0]
+    name = f"explained-{image_id}.png"
+    summary = {"images": 1, "methods": ["grad_cam"], "explained": "nv", "fusion": [], "randomised": {}}
+    made.finish(made.claim(), summary, {name: b"png", "explanations.json": b"{}"})
+    address = f"/jobs/{explaining}/pictures/{name}"
+    cell = f"/jobs/{ids['succeeded']}/cell?truth=nv&predicted=nv"
+    assert f'src="{address}"' in client.get(cell).text
+    with client.get(address) as answer:
+        assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/png", b"png")
+    assert client.get(f"/jobs/{explaining}/pictures/explanations.json").status_code == 404
+    ada = sign_in("ada", "researcher")  # whose training it is, but not whose explanation
+    assert name not in ada.get(cell).text
+    assert ada.get(address).status_code == 404
 
 
 def test_a_cell_lists_its_images(ids: dict[str, str], made: Service, sign_in: SignIn) -> None:
