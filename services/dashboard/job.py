@@ -77,6 +77,7 @@ def images(job_id: str) -> str:
     truth, predicted = (request.args.get(name, "") for name in ("truth", "predicted"))
     table = views.get_artifact(context().database, reader(), job_id, predictions.FILE)
     found = predictions.cell(context().store, table, truth, predicted, MOST_IMAGES + 1)
+    dataset = views.dataset_of(context().database, job)
     return render_template(
         "cell.html",
         job=job,
@@ -85,7 +86,7 @@ def images(job_id: str) -> str:
         answers=found[:MOST_IMAGES],
         is_cut=len(found) > MOST_IMAGES,
         pictures=_pictures(job_id, {answer.image_id for answer in found}),
-        has_images=pictures.can_be_shown(context().store, views.find_dataset(context().database, job["dataset_id"])),
+        has_images=dataset is not None and pictures.can_be_shown(context().store, dataset),
     )
 
 
