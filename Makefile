@@ -1,6 +1,6 @@
 # `make` lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check bench lock images format
+.PHONY: help setup demo test chaos check bench lock images format screenshots site build sbom
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -30,15 +30,29 @@ chaos: $(READY) ## kill the running product's processes 1,000 times on each data
 	$(BIN)/python -m tests.chaos --database sqlite --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/sqlite.json
 	$(BIN)/python -m tests.chaos --database postgresql --kills $(or $(KILLS),1000) --seed $(or $(SEED),0) --json chaos/postgresql.json
 
-check: $(READY) ## lint, format, types, import contracts, migrations, what is deployed
+check: $(READY) ## lint, format, types, import contracts, migrations, what is deployed, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/unit/services/test_migrations.py tests/unit/deploy
+	$(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY) ## measure what can be measured on this machine; writes benchmarks/results
 	$(BIN)/python -m benchmarks
+
+screenshots: $(READY) ## pictures of every page of a product that has just trained, into docs/screenshots
+	$(BIN)/python -m tests.browser.screenshots
+
+site: $(READY) ## the documentation as pages, in build/site
+	$(BIN)/mkdocs build --quiet --strict
+
+build: $(READY) ## wheel and sdist of this checkout, its version from the last tag, in dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+sbom: $(READY) ## what the lock file names, as CycloneDX, in dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/sbom.cdx.json
 
 format: $(READY) ## mend what lint and format can mend by themselves
 	$(BIN)/ruff check --fix .

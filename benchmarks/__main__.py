@@ -25,6 +25,7 @@ NAMES = (
     "dispatch",
     "service_cost",
     "scaling",
+    "api",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -3,4 +3,9 @@
 Importing this package imports no torch; `bgpanet.models`, `bgpanet.losses` and `bgpanet.training` do.
 """
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("bgpanet-service")
+except PackageNotFoundError:  # the sources alone, which nobody has installed
+    __version__ = "0.1.dev0"

@@ -11,7 +11,8 @@ from torch import nn
 
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.models import build_model
-from bgpanet.specs import ModelSpec, problems_of
+from bgpanet.specs import ModelSpec
+from bgpanet.validation import problems_of
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
@@ -62,7 +63,7 @@ def load_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json((folder / CARD).read_bytes())
     except ValidationError as error:
-        raise InvalidInput(problems_of(error, CARD)) from None
+        raise InvalidInput(problems_of(error, CARD, ModelCard)) from None
     except OSError as error:
         raise InvalidInput.one(str(folder), f"is no model that can be read: {error}") from None
 

@@ -4,8 +4,9 @@
 one line here and one there.
 """
 
-import difflib
 from dataclasses import dataclass
+
+from bgpanet.validation import unknown
 
 BGPA_OPTIONS = ("placement", "window_size", "reduction", "embedding_ratio", "spatial_statistics", "branches")
 WEIGHTS_URL = "https://download.pytorch.org/models/"
@@ -74,6 +75,4 @@ def unknown_model(name: str) -> str:
     """What is said of a name that is not in `MODELS`."""
     if name in ABSENT:
         return f"{name} is not available: {ABSENT[name]}"
-    near = difflib.get_close_matches(name, MODELS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}"
+    return unknown("model", name, [*MODELS])

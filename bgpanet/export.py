@@ -38,12 +38,15 @@ class Answering(nn.Module):
     def __init__(self, members: Ensemble) -> None:
         super().__init__()
         self.members = members
+        self.mean: Tensor
+        self.deviation: Tensor
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         images = ((pixels.float() / 255 - self.mean) / self.deviation).permute(0, 3, 1, 2)
-        return self.members(images).softmax(dim=-1).mean(dim=1)
+        answers: Tensor = self.members(images)
+        return answers.softmax(dim=-1).mean(dim=1)
 
 
 def export(spec: ExportSpec, place: Workplace) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _taken(sizes: dict[str, int], opened: Any, folder: Path) -> dict[str, Any]:
 
 def _copied(stream: IO[bytes], file: IO[bytes], size: int, name: str) -> None:
     """No more than was announced: what unpacks to more would fill the disk."""
-    shutil.copyfileobj(_Limited(stream, size, name), file)  # type: ignore[misc]
+    shutil.copyfileobj(_Limited(stream, size, name), file)
 
 
 class _Limited:

@@ -15,7 +15,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bgpanet.catalogue import MODELS, unknown_model
-from bgpanet.errors import InvalidInput, Problem
+from bgpanet.errors import InvalidInput
+from bgpanet.validation import problems_of, unknown
 
 LABEL = re.compile(r"[a-z0-9][a-z0-9_.:=/-]{0,99}")
 """What a worker may be labelled with, such as `room=2`."""
@@ -163,7 +164,11 @@ class LossSpec(Spec):
 def _from_loss_name(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return {"schedule": value} if value in get_args(Schedule) else {"name": value}
+    if value in get_args(Schedule):
+        return {"schedule": value}
+    if value not in LOSS_OPTIONS:
+        raise ValueError(unknown("loss or schedule", value, [*LOSS_OPTIONS, *get_args(Schedule)]))
+    return {"name": value}
 
 
 class AugmentationSpec(Spec):
@@ -365,7 +370,7 @@ class StudySpec(LearningSpec):
             try:
                 self._training(variant, self.seeds[0], 0)
             except ValidationError as error:
-                problems += [f"variant {variant.name!r}: {problem}" for problem in problems_of(error)]
+                problems += [f"variant {variant.name!r}: {problem}" for problem in problems_of(error, model=TrainSpec)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -592,28 +597,14 @@ def parse_spec(kind: str, values: Mapping[str, Any], where: str = "spec") -> Any
         InvalidInput: with every problem, each at its field (`spec.training.epochs`).
     """
     if kind not in SPECS:
-        raise InvalidInput.one("kind", f"unknown kind {kind!r}; known: {', '.join(SPECS)}")
+        raise InvalidInput.one("kind", unknown("kind", kind, [*SPECS]))
     try:
         # Through JSON, so that a spec means the same in a request, a file and a database.
         return SPECS[kind].model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise InvalidInput(problems_of(error, where)) from None
+        raise InvalidInput(problems_of(error, where, SPECS[kind])) from None
     except (TypeError, ValueError) as error:
         raise InvalidInput.one(where, f"is not plain data: {error}") from None
-
-
-def problems_of(error: ValidationError, where: str = "") -> list[Problem]:
-    """Every problem of a failed validation, each at its field; unknown fields with the nearest known one."""
-    return [
-        Problem(".".join([where, *map(str, item["loc"])]).strip("."), _sentence(item["type"], item["msg"]))
-        for item in error.errors(include_url=False, include_context=False)
-    ]
-
-
-def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field; remove it or correct its name"
-    return message.removeprefix("Value error, ")
 
 
 class _Yaml(yaml.SafeLoader):

@@ -192,3 +192,13 @@ def _figures_after(job_id: str, step: int, epoch: int) -> Select[Metric]:
     after = (Metric.step >= step, or_(Metric.step > step, Metric.epoch > epoch))
     query = select(Metric).join(names, Metric.name == names.c.name).where(Metric.job_id == job_id, *after)
     return query.order_by(Metric.step, Metric.epoch, Metric.name)
+
+
+def present(database: Database, job_id: str) -> Place:
+    """The place of somebody who has just been told a job's states, lines and figures; progress and children follow."""
+    with database.read() as session:
+        transition = session.scalar(select(func.max(Transition.id)).where(Transition.job_id == job_id))
+        line = session.scalar(select(func.max(LogLine.id)).where(LogLine.job_id == job_id))
+        attempt = session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job_id))
+        step = session.scalar(select(func.max(Metric.step)).where(Metric.job_id == job_id))
+    return Place(transition or 0, line or 0, attempt or 0, step or 0, WHOLE_STEP if step else 0)

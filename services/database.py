@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, create_engine, event, func, make_url, select, text
+from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
@@ -63,10 +63,12 @@ class Database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
             _prepare_sqlite(self.engine, clock)
+            self._reading: Engine = self.engine.execution_options(bgpanet_read=True)
         else:
             # A process that stands still in the middle of a transaction must not hold up all others.
             idle = {"options": f"-c idle_in_transaction_session_timeout={IDLE_MS}"}
             self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20, connect_args=idle)
+            self._reading = self.engine
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -77,8 +79,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that only reads."""
-        engine = self.engine.execution_options(bgpanet_read=True) if self.is_sqlite else self.engine
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        with Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     def one_at_a_time(self, session: Session, what: str) -> None:

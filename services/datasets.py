@@ -12,6 +12,7 @@ from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.registration import CHECKS
 from bgpanet.specs import LockSpec, RegisterSpec, parse_spec
+from bgpanet.validation import unknown
 from services import jobs, projects, queue, registry, sources, uploads
 from services.artifacts import ArtifactStore
 from services.audit import Act
@@ -55,11 +56,12 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         Conflict: the idempotency key was used for another request.
     """
     spec, project = _checked(context, principal, asked)
+    dataset_id = new_id()
     new = NewJob(
         kind="register",
         name=f"register {asked.name}",
         spec=spec.model_dump(mode="json"),
-        dataset_id=new_id(),
+        dataset_id=dataset_id,
         created_by=principal.user,
         project=project,
         idempotency_key=asked.idempotency_key,
@@ -75,15 +77,15 @@ def register(context: Context, principal: Principal, asked: Registration) -> tup
         "s3": asked.s3,
         "upload": asked.upload,
     }
-    act = Act(principal, "dataset.register", new.dataset_id, project, detail)
+    act = Act(principal, "dataset.register", dataset_id, project, detail)
     job_id, created = jobs.submit(context.database, new, limits, projects.noted_in(context.database, act))
     if created:
         if asked.upload is not None:
-            uploads.used(context.database, asked.upload, new.dataset_id)
+            uploads.used(context.database, asked.upload, dataset_id)
         queue.publish(context.celery, new.resource_class)
-        return new.dataset_id, True
+        return dataset_id, True
     with context.database.read() as session:
-        return session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one(), False
+        return str(session.scalars(select(Job.dataset_id).where(Job.id == job_id)).one()), False
 
 
 def _checked(context: Context, principal: Principal, asked: Registration) -> tuple[RegisterSpec, str]:
@@ -96,7 +98,7 @@ def _checked(context: Context, principal: Principal, asked: Registration) -> tup
     if not NAME.fullmatch(asked.name):
         problems.append(Problem("name", "must be 1 to 100 letters, digits, dots, dashes or underscores"))
     if asked.format not in READERS:
-        problems.append(Problem("format", f"unknown format {asked.format!r}; known: {', '.join(READERS)}"))
+        problems.append(Problem("format", unknown("format", asked.format, [*READERS])))
     if asked.folder is not None and not asked.folder.startswith("/"):
         problems.append(Problem("path", "must begin at the root of the worker's file system: /…"))
     if asked.s3 is not None:

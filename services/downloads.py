@@ -5,7 +5,10 @@ users, so it is served without any rights: in a sandbox with an origin of its ow
 any host, ours included. A store cannot be told to say so, so pages always come from here.
 """
 
+import re
+
 from flask import Response, redirect, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from services import audit, views
 from services.artifacts import ArtifactStore
@@ -17,6 +20,7 @@ from services.tokens import Principal
 
 PAGE = "text/html"
 RIGHTS = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+RANGE = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?")
 
 
 def download(context: Context, principal: Principal, job_id: str, name: str) -> Response:
@@ -36,11 +40,21 @@ def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
     """The answer to a request for an artifact. Raises StorageError."""
     is_page = artifact.media_type == PAGE
     address = None if is_page else store.address(artifact.key, artifact.name)
-    if address is not None:
-        response = redirect(address, code=302)
-        assert isinstance(response, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
-        return response
-    path = store.local_path(artifact.key)  # a file has a length, which ranges need
+    if address is None:
+        return _file(store, artifact, is_page)
+    if artifact.sha256 in request.if_none_match:
+        return _described(Response(status=304), artifact)
+    if request.method == "HEAD":  # the address is signed for GET alone
+        response = Response(mimetype=artifact.media_type, headers={"Accept-Ranges": "bytes"})
+        response.content_length = artifact.size
+        return _described(response, artifact)
+    moved = redirect(address, code=302)
+    assert isinstance(moved, Response)  # noqa: S101 - flask.redirect is typed for werkzeug
+    return moved
+
+
+def _file(store: ArtifactStore, artifact: Artifact, is_page: bool) -> Response:
+    path = store.local_path(artifact.key)
     if path is not None and not path.is_file():
         raise ArtifactMissing(f"the store has no {artifact.key}")
     response = send_file(
@@ -49,8 +63,34 @@ def artifact_response(store: ArtifactStore, artifact: Artifact) -> Response:
         as_attachment=not is_page,
         download_name=artifact.name,
         etag=artifact.sha256,
-        conditional=True,
+        conditional=False,
     )
+    response.content_length = artifact.size
+    asked = None if artifact.sha256 in request.if_none_match else _one_range(artifact.size)
+    environ = {**request.environ, "HTTP_RANGE": asked or ""}
+    try:
+        response.make_conditional(environ, accept_ranges=asked is not None, complete_length=artifact.size)
+    except RequestedRangeNotSatisfiable:
+        response.close()
+        raise
+    response.headers["Accept-Ranges"] = "bytes"
+    return _described(response, artifact)
+
+
+def _described(response: Response, artifact: Artifact) -> Response:
+    response.set_etag(artifact.sha256)
     response.headers["Content-Security-Policy"] = RIGHTS
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _one_range(size: int) -> str | None:
+    """The one range of bytes that the request asks for. Several, and what is no range, get the whole file, which
+    RFC 9110 allows; the last so many of fewer are all."""
+    match = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match[1], match[2]
+    if first is None:
+        return "bytes=0-" if int(last) > size else match[0]
+    return match[0] if last is None or int(first) <= int(last) else None

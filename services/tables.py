@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -21,6 +33,11 @@ def _of_its_maker(context: Any) -> str:
 
 # SQLite numbers rows by itself only in a column that it calls INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _index(name: str, *columns: str, where: str) -> Index:
+    """An index of those rows alone of which `where` holds."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Base(DeclarativeBase):
@@ -149,9 +166,19 @@ class Job(Base):
         UniqueConstraint("created_by", "idempotency_key", name="uq_jobs_idempotency"),
         Index("ix_jobs_waiting", "wants_worker", "resource_class", "priority", "created_at"),
         Index("ix_jobs_state", "state", "lease_expires_at"),
-        Index("ix_jobs_parent", "parent_id", "position"),
+        # Of children alone, so that SQLite, which counts no rows, does not take it for lists of jobs without a parent.
+        _index("ix_jobs_children", "parent_id", "position", where="parent_id IS NOT NULL"),
         Index("ix_jobs_owner", "created_by", "id"),
-        Index("ix_jobs_project", "project", "id"),
+        # Pages of lists, for each filter the newest first, with all that it takes to search names.
+        _index("ix_jobs_top", "id", "name", "parent_id", where="parent_id IS NULL"),
+        *(
+            _index(f"ix_jobs_top_{column}", column, "id", "name", "parent_id", where="parent_id IS NULL")
+            for column in ("project", "created_by", "state", "kind", "dataset_id")
+        ),
+        # What is told of one job beside it: what tries it again, what its workers do, how long its like took.
+        _index("ix_jobs_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
+        _index("ix_jobs_worker", "worker", where="worker IS NOT NULL"),
+        Index("ix_jobs_ended", "state", "finished_at"),
     )
 
 

@@ -3,19 +3,24 @@
 What is seen says `services.projects`; whatever is not visible does not exist (`NotFound`).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select, union_all
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, Text, and_, case, cast, func, or_, select
+from sqlalchemy.orm import Session, aliased, defer
+from sqlalchemy.orm.attributes import set_committed_value
 
-from services import projects
+from bgpanet.validation import nearest
+from services import listing, projects
 from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
 from services.fleet import LOST_MS
+from services.listing import HIDDEN, DatasetFilter
+from services.listing import JobFilter as JobFilter
 from services.tables import (
     Artifact,
     Attempt,
@@ -34,6 +39,7 @@ from services.tokens import Principal
 
 PARENTS = ("cross_validate", "study", "predict")
 STATES = get_args(State)
+TOLD_NAMES, MOST_NAMES = 10, 1000  # of data sets: told where none is near; looked through for a near one
 NO_PROGRESS = {
     "fraction": 0.0,
     "step": None,
@@ -44,7 +50,8 @@ NO_PROGRESS = {
     "message": "",
 }
 _JOBS = select(Job, Dataset.name, Dataset.version).outerjoin(Dataset)
-HIDDEN = "trial"  # a kind of job that answers one request, and of which nothing is shown
+_PARENT = aliased(Job)
+JobRow = Row[Job, str | None, int | None] | tuple[Job, str | None, int | None]  # with its data set's name and version
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,6 @@ class Page:
 
     items: list[dict[str, Any]]
     next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs are asked for. None: all."""
-
-    state: str | None = None
-    kind: str | None = None
-    dataset: str | None = None
-    q: str | None = None
-    parent: str | None = None
-    project: str | None = None
 
 
 def timestamp(ms: int | None) -> str | None:
@@ -83,45 +78,38 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs, newest first; without a parent in the filter only those that have none."""
-    which = [Job.kind != HIDDEN, Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None)]
-    if wanted.state:
-        which.append(Job.state == wanted.state)
-    if wanted.kind:
-        which.append(Job.kind == wanted.kind)
-    if wanted.project:
-        which.append(Job.project == wanted.project)
-    if wanted.dataset:
-        which.append(_named(wanted.dataset))
-    if wanted.q:
-        which.append(Job.name.icontains(wanted.q, autoescape=True))
-    if cursor:
-        which.append(Job.id < cursor)
     with database.read() as session:
-        query = _newest(projects.seen_by(session, principal), which, limit + 1)
-        rows = session.execute(query).all()
-        more = len(rows) > limit
-        items = _render(session, rows[:limit])
-    return Page(items, items[-1]["id"] if more else None)
+        ids = listing.job_ids(session, projects.seen_by(session, principal), wanted, cursor, limit + 1)
+        shown = ids[:limit]
+        return Page(_render(session, _in_order(session, _JOBS, shown)), shown[-1] if len(ids) > limit else None)
 
 
-def _newest(
-    places: Sequence[str] | None, which: Sequence[ColumnElement[bool]], limit: int
-) -> Select[Job, str | None, int | None]:
-    """The newest jobs of some projects, of each project read along its index: what all of them together hold is never
-    sorted. places: the projects; None: all."""
-    newest_first = _JOBS.order_by(Job.id.desc()).limit(limit)
-    if places is None:
-        return newest_first.where(*which)
-    of_each = [
-        select(Job.id)
-        .outerjoin(Dataset)
-        .where(Job.project == place, *which)
-        .order_by(Job.id.desc())
-        .limit(limit)
-        .subquery()
-        for place in places
-    ]
-    return newest_first.where(Job.id.in_(union_all(*[select(part.c.id) for part in of_each])))
+def list_jobs_as_text(
+    database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
+) -> str:
+    """The page of `list_jobs` as JSON. What is large in it is not read and written anew: in the database it is text."""
+    large = (Job.spec, Job.summary)
+    query = _JOBS.options(*(defer(column) for column in large)).add_columns(*(cast(column, Text) for column in large))
+    with database.read() as session:
+        ids = listing.job_ids(session, projects.seen_by(session, principal), wanted, cursor, limit + 1)
+        shown = ids[:limit]
+        found = _in_order(session, query, shown)
+        for job, *_ in found:
+            for column in large:
+                set_committed_value(job, column.key, None)  # else it would be fetched when it is rendered
+        items = _render(session, [row[:3] for row in found])
+    texts = []
+    for item, (*_, spec, summary) in zip(items, found, strict=True):
+        plain = {name: value for name, value in item.items() if name not in ("spec", "summary")}
+        texts.append(f'{json.dumps(plain)[:-1]}, "spec": {spec}, "summary": {summary}}}')
+    next_cursor = shown[-1] if len(ids) > limit else None
+    return f'{{"items": [{", ".join(texts)}], "next_cursor": {json.dumps(next_cursor)}}}'
+
+
+def _in_order(session: Session, query: Any, ids: Sequence[str]) -> list[Any]:
+    """The rows of a query for jobs, those of `ids` in their order."""
+    rows = {row[0].id: row for row in session.execute(query.where(Job.id.in_(ids)))}
+    return [rows[job_id] for job_id in ids if job_id in rows]
 
 
 def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, Any]:
@@ -264,6 +252,15 @@ def get_artifact(database: Database, principal: Principal, job_id: str, name: st
     return row
 
 
+def list_explanations(database: Database, principal: Principal, job_id: str) -> list[tuple[str, str]]:
+    """(job, artifact) of every picture in the results of jobs that explained this one, the newest job first."""
+    query = select(Artifact.job_id, Artifact.name).join(Job, Job.id == Artifact.job_id).where(_visible(principal))
+    query = query.where(Job.kind == "explain", Job.spec["model"].as_string() == job_id)
+    with database.read() as session:
+        rows = session.execute(query.where(Artifact.media_type == "image/png").order_by(Job.id.desc(), Artifact.name))
+        return [(explaining, name) for explaining, name in rows]
+
+
 def count_states(database: Database, principal: Principal) -> dict[str, int]:
     """How many jobs without a parent are in each state."""
     query = select(Job.state, func.count()).where(Job.kind != HIDDEN, Job.parent_id.is_(None)).group_by(Job.state)
@@ -278,15 +275,14 @@ def _visible(principal: Principal) -> ColumnElement[bool]:
     return and_(Job.kind != HIDDEN, projects.visible(principal, Job.project))
 
 
-def _render(session: Session, rows: Sequence[Row[Job, str | None, int | None]]) -> list[dict[str, Any]]:
+def _render(session: Session, rows: Sequence[JobRow]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
     parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
     if parents:
         # Of a job that was tried again, those are counted that it has kept.
-        parent = aliased(Job)
-        counted = or_(Job.superseded_by.is_(None), parent.superseded_by.is_not(None))
-        query = select(Job.parent_id, Job.state, Job.progress).join(parent, parent.id == Job.parent_id)
+        counted = or_(Job.superseded_by.is_(None), _PARENT.superseded_by.is_not(None))
+        query = select(Job.parent_id, Job.state, Job.progress).join(_PARENT, _PARENT.id == Job.parent_id)
         query = query.where(Job.parent_id.in_(parents), counted)
         for parent_id, state, progress in session.execute(query):
             assert parent_id is not None  # noqa: S101 - the query says so
@@ -344,12 +340,20 @@ def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fractio
 # ── Data sets and workers ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def list_datasets(database: Database, principal: Principal, cursor: str | None = None, limit: int = 50) -> Page:
-    """Data sets in every state, newest first; without those whose content was there already."""
-    query = select(Dataset).where(projects.visible(principal, Dataset.project), Dataset.state != "duplicate")
-    query = query.order_by(Dataset.id.desc()).limit(limit + 1)
+def list_datasets(
+    database: Database,
+    principal: Principal,
+    cursor: str | None = None,
+    limit: int = 50,
+    wanted: DatasetFilter | None = None,
+) -> Page:
+    """Data sets in every state, newest first; without those whose content was there already, unless that is asked."""
+    conditions = [projects.visible(principal, Dataset.project), *listing.dataset_conditions(wanted or DatasetFilter())]
+    if wanted is None or wanted.state is None:
+        conditions.append(Dataset.state != "duplicate")
     if cursor:
-        query = query.where(Dataset.id < cursor)
+        conditions.append(Dataset.id < cursor)
+    query = select(Dataset).where(*conditions).order_by(Dataset.id.desc()).limit(limit + 1)
     with database.read() as session:
         rows = session.scalars(query).all()
         progress = _registering(session, rows)
@@ -377,7 +381,7 @@ def find_dataset(database: Database, principal: Principal, name_or_id: str) -> D
     ranks = ((Dataset.id == name_or_id, 0), (Dataset.state == "ready", 1), (Dataset.state == "registering", 2))
     best, seen = case(*ranks, else_=3), projects.visible(principal, Dataset.project)
     is_other = case((Dataset.project == personal(principal.user), 0), else_=1)
-    query = select(Dataset).where(seen, _named(name_or_id))
+    query = select(Dataset).where(seen, listing.named(name_or_id))
     query = query.order_by(best, is_other, Dataset.version.desc(), Dataset.id.desc())
     with database.read() as session:
         row = session.scalar(query.limit(1))
@@ -386,10 +390,16 @@ def find_dataset(database: Database, principal: Principal, name_or_id: str) -> D
         if row is not None:
             return row
         names = session.scalars(
-            select(Dataset.name).where(seen, Dataset.state == "ready").distinct().order_by(Dataset.name).limit(10)
+            select(Dataset.name)
+            .where(seen, Dataset.state == "ready")
+            .distinct()
+            .order_by(Dataset.name)
+            .limit(MOST_NAMES)
         ).all()
-    known = f"registered: {', '.join(names)}" if names else "none is registered yet"
-    raise NotFound(f"there is no data set {name_or_id!r}; {known}")
+    near = nearest(name_or_id, names)
+    known = f"registered: {', '.join(names[:TOLD_NAMES])}" if names else "none is registered yet"
+    hint = f"; did you mean {near!r}?" if near else f"; {known}"
+    raise NotFound(f"there is no data set {name_or_id!r}{hint}")
 
 
 def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset | None:
@@ -398,14 +408,10 @@ def dataset_of(database: Database, job: Mapping[str, Any]) -> Dataset | None:
         return session.get(Dataset, job["dataset_id"]) if job["dataset_id"] else None
 
 
-def _named(name_or_id: str) -> ColumnElement[bool]:
-    project, slash, rest = name_or_id.rpartition("/")
-    if slash:
-        return (Dataset.project == project) & _named(rest)
-    name, at, version = name_or_id.rpartition("@")
-    if at and version.isascii() and version.isdigit() and len(version) < 10:
-        return (Dataset.name == name) & (Dataset.version == int(version))
-    return (Dataset.name == name_or_id) | (Dataset.id == name_or_id)
+def find_checks(database: Database, dataset: Dataset) -> Artifact | None:
+    """The file with the whole report of a data set's checks; whoever sees the data set may read it."""
+    with database.read() as session:
+        return session.get(Artifact, (dataset.job_id, "checks.json")) if dataset.job_id else None
 
 
 def _registering(session: Session, rows: Sequence[Dataset]) -> dict[str, dict[str, Any]]:

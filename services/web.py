@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _health(app: Flask) -> None:
     @app.get("/")
     def root() -> BaseResponse:
-        return redirect("/jobs")
+        return redirect("/overview")
 
     @app.get("/healthz")
     def healthz() -> Response:

@@ -28,7 +28,6 @@ def upgrade() -> None:
     for name, column in (("tokens", "scopes"), ("datasets", "project")):
         with op.batch_alter_table(name) as table:
             table.alter_column(column, server_default=None)
-    op.create_index("ix_jobs_project", "jobs", ["project", "id"])
     op.create_table(
         "projects",
         sa.Column("id", sa.String(length=63), nullable=False),
@@ -86,7 +85,6 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION audit_is_kept()")
     op.drop_table("project_members")
     op.drop_table("projects")
-    op.drop_index("ix_jobs_project", "jobs")
     with op.batch_alter_table("datasets") as table:
         table.drop_constraint("uq_datasets_version", type_="unique")
         table.drop_column("project")

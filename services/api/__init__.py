@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 from flask import Blueprint
 
 from services.api.access import authenticate, note_refusal
+from services.api.caching import revalidate
 from services.api.documentation import Section, refuse_unasked
 from services.api.problems import handle_errors
 
@@ -17,6 +18,7 @@ def create_blueprint() -> Blueprint:
     api.before_request(authenticate)
     api.before_request(refuse_unasked)
     api.after_request(note_refusal)
+    api.after_request(revalidate)
     for section in sections():
         api.register_blueprint(section)
     handle_errors(api)

@@ -10,6 +10,7 @@ from services.claims import Reason, State
 from services.tokens import Role, Scope
 
 AnyKind = Literal[Kind, "register", "export", "import"]
+DatasetState = Literal["registering", "ready", "refused", "duplicate", "removed"]
 ID = "019b2f6c-5a1e-7c3d-9f00-4b6a1e2d3c4f"
 OTHER_ID = "019b2f6c-0b52-7d11-8a3e-90d1c5f7e6a2"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -282,7 +283,7 @@ class ListedDataset(Answer):
     project: str = Field(description="that it belongs to; ~user: a user's own", examples=["~ada"])
     name: str = Field(examples=["ham10000"])
     version: int | None = Field(examples=[1])
-    state: Literal["registering", "ready", "refused", "duplicate", "removed"] = Field(examples=["ready"])
+    state: DatasetState = Field(examples=["ready"])
     job: str | None = Field(description="that registers it", examples=[OTHER_ID])
     progress: Progress | None = Field(description="while it is being registered", examples=[None])
     error: str | None = Field(examples=[None])

@@ -6,9 +6,10 @@ from services import datasets, views
 from services.api import answers
 from services.api.access import admin, context, reader, writer
 from services.api.documentation import Section, documented
-from services.api.parsing import DatasetBody, PageQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.api.parsing import DatasetBody, DatasetsQuery, idempotency_key, parse_body, parse_query, preferred_wait
 from services.audit import Act, noted
 from services.datasets import Registration
+from services.listing import DatasetFilter
 
 routes = Section(
     "datasets",
@@ -56,11 +57,12 @@ def post_dataset() -> tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("")
-@documented({200: answers.Page[answers.ListedDataset]}, query=PageQuery)
+@documented({200: answers.Page[answers.ListedDataset], 304: None}, query=DatasetsQuery, headers=["If-None-Match"])
 def get_datasets() -> Response:
     """List data sets, newest first."""
-    query = parse_query(PageQuery)
-    page = views.list_datasets(context().database, reader(), query.cursor, query.limit)
+    query = parse_query(DatasetsQuery)
+    wanted = DatasetFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    page = views.list_datasets(context().database, reader(), query.cursor, query.limit, wanted)
     return jsonify({"items": page.items, "next_cursor": page.next_cursor})
 
 

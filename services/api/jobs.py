@@ -28,7 +28,10 @@ routes = Section(
     "jobs",
     __name__,
     url_prefix="/jobs",
-    tags={"jobs": "Trainings, cross-validations, studies, predictions, evaluations: from submission to files"},
+    tags={
+        "jobs": "Trainings, cross-validations, studies, predictions, evaluations, explanations: from submission to "
+        "files"
+    },
     paths={"job_id": ("id of a job", answers.ID), "name": ("its name", "report.html")},
 )
 
@@ -66,18 +69,15 @@ def _made(job: dict[str, Any], created: bool) -> tuple[Response, int, dict[str, 
 def get_jobs() -> Response:
     """List jobs, newest first, without those that have a parent."""
     query = parse_query(JobsQuery)
-    wanted = JobFilter(query.state, query.kind, query.dataset, query.q, project=query.project)
-    page = views.list_jobs(context().database, reader(), wanted, query.cursor, query.limit)
-    return _items(page.items, page.next_cursor)
+    wanted = JobFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    page = views.list_jobs_as_text(context().database, reader(), wanted, query.cursor, query.limit)
+    return Response(page, mimetype="application/json")
 
 
 @routes.get("/<job_id>")
 @documented({200: answers.Job, 304: None}, headers=["If-None-Match"])
 def get_job(job_id: str) -> Response:
-    """Show a job.
-
-    One that has ended has an `ETag`.
-    """
+    """Show a job."""
     return jsonify(steering.show(context(), reader(), job_id))
 
 
@@ -138,7 +138,7 @@ def post_clone(job_id: str) -> Response | tuple[Response, int, dict[str, str]]:
 
 
 @routes.get("/<job_id>/metrics")
-@documented({200: answers.Page[answers.Series]}, query=MetricsQuery)
+@documented({200: answers.Page[answers.Series], 304: None}, query=MetricsQuery, headers=["If-None-Match"])
 def get_metrics(job_id: str) -> Response:
     """List a job's figures, each in the order of steps."""
     series = views.list_metrics(context().database, reader(), job_id, parse_query(MetricsQuery).name)
@@ -178,35 +178,39 @@ def get_events(job_id: str) -> Response:
 
 
 @routes.get("/<job_id>/attempts")
-@documented({200: answers.Page[answers.Attempt]})
+@documented({200: answers.Page[answers.Attempt], 304: None}, headers=["If-None-Match"])
 def get_attempts(job_id: str) -> Response:
     """List the attempts of a job, oldest first."""
     return _items(views.list_attempts(context().database, reader(), job_id))
 
 
 @routes.get("/<job_id>/children")
-@documented({200: answers.Page[answers.ListedJob]})
+@documented({200: answers.Page[answers.ListedJob], 304: None}, headers=["If-None-Match"])
 def get_children(job_id: str) -> Response:
     """List a job's folds, cells or shards, in their order."""
     return _items(views.list_children(context().database, reader(), job_id))
 
 
 @routes.get("/<job_id>/checkpoints")
-@documented({200: answers.Page[answers.Checkpoint]})
+@documented({200: answers.Page[answers.Checkpoint], 304: None}, headers=["If-None-Match"])
 def get_checkpoints(job_id: str) -> Response:
     """List a job's checkpoints, oldest first."""
     return _items(views.list_checkpoints(context().database, reader(), job_id))
 
 
 @routes.get("/<job_id>/artifacts")
-@documented({200: answers.Page[answers.Artifact]})
+@documented({200: answers.Page[answers.Artifact], 304: None}, headers=["If-None-Match"])
 def get_artifacts(job_id: str) -> Response:
     """List the files of a job's result, by name."""
     return _items(views.list_artifacts(context().database, reader(), job_id))
 
 
 @routes.get("/<job_id>/artifacts/<name>")
-@documented({200: FILE, 206: FILE, 302: None, 304: None}, headers=["If-None-Match", "Range"], problems=[416, 503])
+@documented(
+    {200: FILE, 206: FILE, 302: None, 304: None},
+    headers=["If-None-Match", "If-Range", "Range"],
+    problems=[416, 503],
+)
 def get_artifact(job_id: str, name: str) -> Response:
     """Download a file of a job's result.
 

@@ -47,6 +47,10 @@ HEADERS: dict[str, Json] = {  # of requests
         "description": "the `ETag` of an earlier answer: 304 where it still is the same",
         "schema": {"type": "string"},
     },
+    "If-Range": {
+        "description": "the `ETag` of an earlier answer: the range alone where it still is the same, else the whole",
+        "schema": {"type": "string"},
+    },
     "Range": {"description": "a part of the file: `bytes=0-1023`", "schema": {"type": "string"}},
 }
 MEANINGS = {
@@ -65,18 +69,13 @@ MEANINGS = {
     416: "The file has no such part",
     422: "The request is wrong; `errors` names every field",
     429: "As much waits as may, or the token asks too often; try again later",
-    503: "The artifact store does not answer; try again",
+    503: "The database or the artifact store does not answer; try again",
     504: "No worker answered in time; try again",
 }
 ANSWERED: dict[int, tuple[str, ...]] = {201: ("Location",), 302: ("Location",), 304: ("ETag",)}
-ANSWERED |= {
-    401: ("WWW-Authenticate",),
-    416: ("Content-Range",),
-    429: ("Retry-After",),
-    503: ("Retry-After",),
-    504: ("Retry-After",),
-}
-ALWAYS = frozenset({401, 422, 429})
+ANSWERED |= {401: ("WWW-Authenticate",), 416: ("Content-Range",)}
+ANSWERED |= {429: ("Retry-After",), 503: ("Retry-After",), 504: ("Retry-After",)}
+ALWAYS = frozenset({401, 422, 429, 503})
 
 
 def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:

@@ -10,16 +10,19 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 from flask import request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import Kind, LockSpec, problems_of
-from services.api.answers import ID, AnyKind
+from bgpanet.errors import InvalidInput
+from bgpanet.specs import Kind, LockSpec
+from bgpanet.validation import problems_of
+from services.api.answers import ID, AnyKind, DatasetState
 from services.changes import Topic
 from services.claims import State
 from services.tokens import Role, Scope
 from services.webhooks import DeliveryState
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
+SURROGATE = re.compile("[\ud800-\udfff]")
 IDEMPOTENCY_KEY = "^[!-~]([ -~]{0,198}[!-~])?$"
+WORDS = "only those with all of these words in their name, in any case"
 ONLY_CHECK = "only check: answers 200 with the spec as it would run, and stores nothing"
 
 
@@ -242,7 +245,15 @@ class JobsQuery(PageQuery):
     kind: AnyKind | None = Field(None, description="only those of this kind")
     project: str | None = Field(None, max_length=201, description="only those of this project")
     dataset: str | None = Field(None, max_length=200, description="only those on this data set: name, name@version, id")
-    q: str | None = Field(None, max_length=200, description="only those with this text in their name, in any case")
+    q: str | None = Field(None, max_length=200, description=WORDS)
+    created_by: str | None = Field(None, max_length=200, description="only those of this user")
+
+
+class DatasetsQuery(PageQuery):
+    state: DatasetState | None = Field(None, description="only those in this state; none: all but duplicates")
+    format: str | None = Field(None, max_length=40, description="only those read as this format")
+    q: str | None = Field(None, max_length=200, description=WORDS)
+    created_by: str | None = Field(None, max_length=200, description="only those that this user registered")
 
 
 class ModelsQuery(PageQuery):
@@ -294,13 +305,13 @@ def parse_body(model: type[BodyT]) -> BodyT:
         values = json.loads(request.get_data(), parse_constant=_no_constant, parse_float=_finite)
         if not isinstance(values, dict):
             raise ValueError("must be an object")
-        _refuse_nul(values)
+        _refuse_unstorable(values)
     except (ValueError, RecursionError) as error:
         raise InvalidInput.one("", f"the body is not JSON that can be used: {error}") from None
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from None
+        raise InvalidInput(problems_of(error, model=model)) from None
 
 
 def parse_query(model: type[QueryT]) -> QueryT:
@@ -315,7 +326,7 @@ def parse_query(model: type[QueryT]) -> QueryT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from None
+        raise InvalidInput(problems_of(error, model=model)) from None
 
 
 def idempotency_key() -> str | None:
@@ -351,13 +362,19 @@ def _finite(text: str) -> float:
     return value
 
 
-def _refuse_nul(value: Any) -> None:
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidInput([Problem("", "text must not contain NUL")])
+def _refuse_unstorable(value: Any) -> None:
+    if isinstance(value, str) and (fault := _fault(value)):
+        raise ValueError(fault)
     if isinstance(value, dict):
         for key, item in value.items():
-            _refuse_nul(key)
-            _refuse_nul(item)
+            _refuse_unstorable(key)
+            _refuse_unstorable(item)
     if isinstance(value, list):
         for item in value:
-            _refuse_nul(item)
+            _refuse_unstorable(item)
+
+
+def _fault(text: str) -> str:
+    if "\0" in text:
+        return "text must not contain NUL"
+    return "" if text.isascii() or not SURROGATE.search(text) else "text must not contain half a surrogate pair"

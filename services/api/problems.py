@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
+from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
 from services.errors import Busy, Conflict, Damaged, Forbidden, NoAnswer, NotFound, ServiceError, StorageError
@@ -61,12 +64,21 @@ def handle_errors(target: Blueprint | Flask) -> None:
         response.headers["Retry-After"] = "5"
         return response
 
-    def http(error: HTTPException) -> Response:
+    def database(error: exc.OperationalError | exc.TimeoutError) -> Response:
+        log.error("database: %s", error)
+        response = problem(503, "The database does not answer", "try again in a moment")
+        response.headers["Retry-After"] = "5"
+        return response
+
+    def http(error: HTTPException) -> Response | BaseResponse:
+        if isinstance(error, RequestRedirect):
+            return error.get_response()
         response = problem(error.code or 500, error.name, error.description or "")
         if error.code == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if error.code == 405 and (methods := getattr(error, "valid_methods", None)):
-            response.headers["Allow"] = ", ".join(methods)
+        for name, value in error.get_headers():
+            if name in ("Allow", "Content-Range", "Retry-After"):
+                response.headers[name] = value
         return response
 
     def unexpected(error: Exception) -> Response:
@@ -81,6 +93,8 @@ def handle_errors(target: Blueprint | Flask) -> None:
     target.register_error_handler(NoAnswer, unanswered)
     target.register_error_handler(Damaged, damaged)
     target.register_error_handler(StorageError, storage)
+    target.register_error_handler(exc.OperationalError, database)
+    target.register_error_handler(exc.TimeoutError, database)
     target.register_error_handler(HTTPException, http)
     target.register_error_handler(ServiceError, unexpected)
     target.register_error_handler(Exception, unexpected)

@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, cast
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from flask import Blueprint, Response, current_app, jsonify, render_template
 
+from services.api.caching import revalidated
 from services.api.openapi import Json, document
 
 routes = Blueprint("reference", __name__, template_folder="templates")
@@ -25,14 +26,14 @@ LIMITS = {
 
 @routes.get("/openapi.json")
 def get_openapi() -> Response:
-    return _revalidated(jsonify(_document()))
+    return revalidated(jsonify(_document()), "no-cache")
 
 
 @routes.get("/docs")
 def get_docs() -> Response:
     made = _document()
     page = render_template("docs.html", info=made["info"], groups=_groups(made), models=_models(made))
-    return _revalidated(current_app.make_response(page))
+    return revalidated(current_app.make_response(page), "no-cache")
 
 
 def _document() -> Json:
@@ -41,13 +42,6 @@ def _document() -> Json:
     if "openapi" not in known:
         known["openapi"] = document(current_app)
     return cast(Json, known["openapi"])
-
-
-def _revalidated(response: Response) -> Response:
-    response.add_etag()
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
 
 
 # ── The page ──────────────────────────────────────────────────────────────────────────────────────────────────────

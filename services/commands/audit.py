@@ -21,10 +21,13 @@ def audit_list(
     action: Annotated[str | None, typer.Option(help="only this, e.g. job.submit")] = None,
     subject: Annotated[str | None, typer.Option(help="only what was done to this id")] = None,
     project: Annotated[str | None, typer.Option(help="only what was done in this project")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="how many")] = 50,
     as_json: Json = False,
 ) -> None:
-    """The newest entries."""
+    """The newest entries.
+
+    Example: bgpanet audit list --user ada --action job.submit
+    """
     asked = {"user": user, "action": action, "subject": subject, "project": project}
     query = {name: value for name, value in asked.items() if value is not None}
     with Client() as client:
@@ -48,6 +51,8 @@ def audit_verify(
 
     Prints the number and digest of the last entry; keep them elsewhere, and give them to a later run as --head.
     Exit status 1 where the trail is broken, and the first entry that is.
+
+    Example: bgpanet audit verify
     """
     from services.audit import Head, verify
     from services.database import Database

@@ -34,6 +34,8 @@ def backup(folder: Folder, as_json: Json = False) -> None:
 
     Files that are there from earlier backups are not fetched again. Exit status 1: the store lacks files that the
     tables name; the rest was backed up.
+
+    Example: bgpanet backup /backup/bgpanet
     """
     from services.backups import back_up
     from services.context import Context
@@ -59,6 +61,8 @@ def restore(
     """Restore a backup into an empty database and an empty artifact store, of whatever kind.
 
     Start no other part before it has ended. Workers and sessions of old are not restored; jobs that ran go on.
+
+    Example: bgpanet restore /backup/bgpanet
     """
     from services.context import Context
     from services.restoring import restore as run

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bgpanet.validation import unknown
 from services.client import Client
 from services.commands.common import USAGE, Columns, Json, console, errors, hint, print_json, print_table, stop, verb
 from services.commands.completion import dataset_names, formats
@@ -153,7 +154,7 @@ def dataset_formats(
 
     texts = described()
     if name is not None and name not in texts:
-        stop(f"unknown format {name!r}; known: {', '.join(texts)}", USAGE)
+        stop(unknown("format", name, [*texts]), USAGE)
     if as_json:
         print_json(texts if name is None else {name: texts[name]})
     elif name is not None:

@@ -22,7 +22,10 @@ class Part(StrEnum):
 @app.command()
 @verb
 def secrets(folder: Annotated[Path, typer.Argument(help="where docker-compose.yml looks for them")]) -> None:
-    """Make the passwords, keys and the first admin's token of a deployment, each in a file. Those there are kept."""
+    """Make the passwords, keys and the first admin's token of a deployment, each in a file. Those there are kept.
+
+    Example: bgpanet secrets deploy/secrets
+    """
     from services.provision import make_secrets
 
     made = make_secrets(folder)
@@ -34,7 +37,10 @@ def secrets(folder: Annotated[Path, typer.Argument(help="where docker-compose.ym
 def prepare(
     admin_token_file: Annotated[Path | None, typer.Option(help="holds a token that becomes an admin's")] = None,
 ) -> None:
-    """Bring the database to the present schema, make the S3 bucket, record the first admin's token. May be repeated."""
+    """Bring the database to the present schema, make the S3 bucket, record the first admin's token. May be repeated.
+
+    Example: bgpanet prepare --admin-token-file secrets/admin-token
+    """
     from services.context import Context
     from services.provision import prepare as run
 
@@ -46,7 +52,10 @@ def prepare(
 @app.command()
 @verb
 def alive(part: Annotated[Part, typer.Argument(help="of this host")]) -> None:
-    """Tell by the exit status whether a worker of this host, or any scheduler, was heard of lately."""
+    """Tell by the exit status whether a worker of this host, or any scheduler, was heard of lately.
+
+    Example: bgpanet alive worker
+    """
     from services.context import Context
     from services.provision import scheduler_leads, worker_lives
 

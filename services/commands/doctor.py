@@ -19,7 +19,10 @@ def doctor(
     home: Annotated[Path | None, typer.Option(help="of `bgpanet up`; default: BGPANET_HOME, else ~/.bgpanet")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with this installation and what to do. Exit status 1: something is wrong."""
+    """Say what is wrong with this installation and what to do. Exit status 1: something is wrong.
+
+    Example: bgpanet doctor --home ~/.bgpanet
+    """
     from services import local
     from services.context import Context
     from services.doctor import examine

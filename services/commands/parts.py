@@ -128,7 +128,10 @@ def migrate() -> None:
 @app.command("first-token")
 @verb
 def first_token() -> None:
-    """Make the first admin's token, straight in the database, and print it. Works only while there is none."""
+    """Make the first admin's token, straight in the database, and print it. Works only while there is none.
+
+    Example: bgpanet first-token
+    """
     from services.context import Context
     from services.production import first_token as make
 

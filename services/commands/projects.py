@@ -25,7 +25,10 @@ def project_create(
     title: Annotated[str | None, typer.Option(help="what it is about")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a project; you are its admin. Example: bgpanet project create derma --title "Dermoscopy study" """
+    """Make a project; you are its admin.
+
+    Example: bgpanet project create derma --title "Dermoscopy study"
+    """
     with Client() as client:
         made = client.post("projects", {"id": project, **({} if title is None else {"title": title})})
     print_json(made) if as_json else print(made["id"])
@@ -34,7 +37,10 @@ def project_create(
 @app.command("list")
 @verb
 def project_list(as_json: Json = False) -> None:
-    """The projects that you see, and what you are in them."""
+    """The projects that you see, and what you are in them.
+
+    Example: bgpanet project list
+    """
     with Client() as client:
         rows = client.get("projects")["items"]
     names = ("id", "title", "role", "created_by", "created_at")
@@ -44,7 +50,10 @@ def project_list(as_json: Json = False) -> None:
 @app.command("remove")
 @verb
 def project_remove(project: Project, as_json: Json = False) -> None:
-    """Remove a project in which nothing is."""
+    """Remove a project in which nothing is.
+
+    Example: bgpanet project remove derma
+    """
     with Client() as client:
         client.delete(f"projects/{quote(project, safe='')}")
     print_json({"removed": project}) if as_json else print(f"removed {project}")
@@ -53,7 +62,10 @@ def project_remove(project: Project, as_json: Json = False) -> None:
 @app.command("members")
 @verb
 def project_members(project: Project, as_json: Json = False) -> None:
-    """Who is in a project."""
+    """Who is in a project.
+
+    Example: bgpanet project members derma
+    """
     with Client() as client:
         rows = client.get(_members(project))["items"]
     names = ("user", "role", "added_by", "added_at")
@@ -68,7 +80,10 @@ def project_add(
     role: Annotated[str, typer.Option(help="viewer, researcher (submits, too) or admin (members, too)")] = "researcher",
     as_json: Json = False,
 ) -> None:
-    """Add a member, or give one another role. Example: bgpanet project add derma bob --role viewer"""
+    """Add a member, or give one another role.
+
+    Example: bgpanet project add derma bob --role viewer
+    """
     with Client() as client:
         member = client.put(_members(project, user), {"role": role})
     print_json(member) if as_json else print(f"{user} is a {member['role']} of {project}")
@@ -77,7 +92,10 @@ def project_add(
 @app.command("drop")
 @verb
 def project_drop(project: Project, user: User, as_json: Json = False) -> None:
-    """Take a member out of a project."""
+    """Take a member out of a project.
+
+    Example: bgpanet project drop derma bob
+    """
     with Client() as client:
         client.delete(_members(project, user))
     print_json({"dropped": user}) if as_json else print(f"{user} is no member of {project} any more")

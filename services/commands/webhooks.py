@@ -24,7 +24,10 @@ def webhook_create(
     everyone: Annotated[bool, typer.Option("--everyone", help="of the jobs of all users (admins)")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a webhook. The secret that signs what it is told is shown this once."""
+    """Make a webhook. The secret that signs what it is told is shown this once.
+
+    Example: bgpanet webhook create https://example.org/jobs --state failed
+    """
     body: dict[str, Any] = {"url": url, "children": children, "everyone": everyone}
     if state:
         body["states"] = state
@@ -40,7 +43,10 @@ def webhook_create(
 @app.command("list")
 @verb
 def webhook_list(as_json: Json = False) -> None:
-    """Webhooks of one's own; for an admin, of all."""
+    """Webhooks of one's own; for an admin, of all.
+
+    Example: bgpanet webhook list
+    """
     with Client() as client:
         rows = client.get("webhooks")["items"]
     if as_json:
@@ -55,16 +61,27 @@ def webhook_list(as_json: Json = False) -> None:
 
 @app.command("show")
 @verb
-def webhook_show(webhook_id: WebhookId) -> None:
-    """A webhook, as JSON."""
+def webhook_show(webhook_id: WebhookId, as_json: Json = False) -> None:
+    """A webhook, field by field.
+
+    Example: bgpanet webhook show ID
+    """
     with Client() as client:
-        print_json(client.get(_path(webhook_id)))
+        found = client.get(_path(webhook_id))
+    if as_json:
+        print_json(found)
+        return
+    rows = [{"field": name, "value": value} for name, value in found.items() if value is not None]
+    print_table(rows, {name: lambda row, name=name: row[name] for name in ("field", "value")})  # type: ignore[misc]
 
 
 @app.command("remove")
 @verb
 def webhook_remove(webhook_id: WebhookId, as_json: Json = False) -> None:
-    """End a webhook, with what it was yet to be told."""
+    """End a webhook, with what it was yet to be told.
+
+    Example: bgpanet webhook remove ID
+    """
     with Client() as client:
         client.delete(_path(webhook_id))
     print_json({"removed": webhook_id}) if as_json else print(f"removed {webhook_id}")
@@ -75,10 +92,13 @@ def webhook_remove(webhook_id: WebhookId, as_json: Json = False) -> None:
 def webhook_deliveries(
     webhook_id: WebhookId,
     state: Annotated[str | None, typer.Option(help="waiting, delivered or given_up")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="how many")] = 50,
     as_json: Json = False,
 ) -> None:
-    """What a webhook was told and is yet to be told, newest first."""
+    """What a webhook was told and is yet to be told, newest first.
+
+    Example: bgpanet webhook deliveries ID --state given_up
+    """
     query = {"limit": str(limit)} | ({"state": state} if state else {})
     with Client() as client:
         rows = client.get(_path(webhook_id, "deliveries"), query)["items"]
@@ -94,7 +114,10 @@ def webhook_repeat(
     delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="a delivery's id")],
     as_json: Json = False,
 ) -> None:
-    """Make a delivery again, under the same id."""
+    """Make a delivery again, under the same id.
+
+    Example: bgpanet webhook repeat ID DELIVERY
+    """
     with Client() as client:
         told = client.post(_path(webhook_id, "deliveries", delivery_id, "repeat"))
     print_json(told) if as_json else print(f"{told['id']} is delivered again in a moment")
@@ -103,7 +126,10 @@ def webhook_repeat(
 @app.command("ping")
 @verb
 def webhook_ping(webhook_id: WebhookId, as_json: Json = False) -> None:
-    """Try a webhook out, and say what came of it."""
+    """Try a webhook out, and say what came of it.
+
+    Example: bgpanet webhook ping ID
+    """
     with Client() as client:
         told = client.post(_path(webhook_id, "ping"))
         deadline = time.monotonic() + PING_SECONDS

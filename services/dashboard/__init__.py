@@ -2,8 +2,24 @@
 
 from flask import Blueprint, Response, request
 
-from services.dashboard import access, assets, formatting, job, lists, session
+from services.dashboard import (
+    access,
+    assets,
+    compare,
+    datasets,
+    formatting,
+    job,
+    lists,
+    overview,
+    session,
+    stream,
+    submit,
+)
 from services.dashboard.errors import handle_errors
+
+PARTS = (session, overview, lists, job, stream, datasets, compare, submit, assets)
+NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
+"""A page more: a module with `routes` among the parts, a template, and a line here."""
 
 
 def create_blueprint() -> Blueprint:
@@ -15,8 +31,9 @@ def create_blueprint() -> Blueprint:
     dashboard.after_request(_keep_private)
     dashboard.after_request(access.note_refusal)
     dashboard.context_processor(access.template_values)
-    for part in (session, lists, job, assets):
+    for part in PARTS:
         dashboard.register_blueprint(part.routes)
+    dashboard.context_processor(lambda: {"pages": NAVIGATION})
     for name, function in formatting.FILTERS.items():
         dashboard.add_app_template_filter(function, name)
     handle_errors(dashboard)

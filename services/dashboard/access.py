@@ -3,6 +3,7 @@
 import math
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Response, abort, current_app, g, redirect, request, session, url_for
@@ -12,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from services import audit, tokens
 from services.audit import Act
 from services.context import Context
+from services.database import Database
 from services.last_use import LastUse
 from services.refusals import Refusals, is_refusal
 from services.throttle import Throttle
@@ -67,10 +69,19 @@ def note_refusal(response: Response) -> Response:
     return response
 
 
+def may_go_on(principal: Principal) -> Callable[[], bool]:
+    """Whether the session's token still belongs to who opened a stream; may be asked after the request."""
+    digest, database = session.get("token"), context().database
+    return lambda: _owner(database, digest) == principal
+
+
 def _principal() -> Principal | None:
     """Whom the session's token belongs to; None where there is none, or it has ended since."""
-    digest = session.get("token")
-    return tokens.verify_digest(context().database, digest) if isinstance(digest, str) else None
+    return _owner(context().database, session.get("token"))
+
+
+def _owner(database: Database, digest: object) -> Principal | None:
+    return tokens.verify_digest(database, digest) if isinstance(digest, str) else None
 
 
 def reader() -> Principal:

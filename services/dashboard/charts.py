@@ -4,92 +4,89 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.curves import Point
 from services.dashboard.formatting import is_number
 
-MOST_POINTS = 1000  # of a line; a chart is narrower than that
-Series = Mapping[str, Sequence[Mapping[str, Any]]]
+Series = Mapping[str, Sequence[Point]]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. `per_epoch`: few points, each marked; else many, drawn thin."""
+    """One curve. `per_epoch`: few points, each marked; else many, drawn thin. faint: what a smoothed one is made of."""
 
     name: str
     x: list[int]
     y: list[float | None]
     per_epoch: bool
+    faint: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share an axis. `note` says in words what they show."""
+    """Curves that share an axis. `note` says in words what they show. may_be_log: whether a logarithm makes sense."""
 
     id: str
     title: str
     lines: list[Line]
     note: str
+    may_be_log: bool = False
     kept_step: int | None = None
 
 
-def training_charts(series: Series, kept_step: int | None = None) -> list[Chart]:
-    """The curves of one training; those of which there is nothing yet are left out."""
+def training_charts(series: Series, kept_step: int | None = None, smooth: Series | None = None) -> list[Chart]:
+    """The curves of one training; those of which there is nothing yet are left out. smooth: the same series, smoothed,
+    drawn over them."""
     drawn = [
-        _chart(
-            "accuracy",
-            "Balanced accuracy, validation",
-            [("balanced accuracy", series.get("validation_balanced_accuracy"), True)],
-            best=max,
-        ),
-        _chart(
-            "loss",
-            "Loss",
-            [("training", series.get("train_loss"), False), ("validation", series.get("validation_loss"), True)],
-            best=min,
-        ),
-        _chart("rate", "Learning rate", [("learning rate", series.get("learning_rate"), False)]),
-        _chart(
-            "weights",
-            "Weights of the Dual-Tailed Loss",
-            [
-                ("cross-entropy", series.get("loss_weight_ce"), False),
-                ("focal", series.get("loss_weight_focal"), False),
-            ],
-        ),
-    ]
+        _chart("loss", "Loss", [("train_loss", "training", False), ("validation_loss", "validation", True)],
+               series, smooth, best=min),
+        _chart("accuracy", "Balanced accuracy, validation",
+               [("validation_balanced_accuracy", "balanced accuracy", True)], series, smooth, best=max),
+        _chart("rate", "Learning rate", [("learning_rate", "learning rate", False)], series),
+        _chart("weights", "Weights of the Dual-Tailed Loss",
+               [("loss_weight_ce", "cross-entropy", False), ("loss_weight_focal", "focal", False)], series),
+    ]  # fmt: skip
     return [replace(chart, kept_step=kept_step) for chart in drawn if chart.lines]
 
 
-def fold_charts(folds: Mapping[str, Series]) -> list[Chart]:
-    """The curves of a cross-validation: validation figures of every fold, by the fold's name."""
+def run_charts(runs: Mapping[str, Series], runs_are: str = "fold") -> list[Chart]:
+    """The curves of several trainings over each other: validation figures of every one, by its name."""
     wanted = (
-        ("accuracy", "Balanced accuracy, validation, by fold", "validation_balanced_accuracy", max),
-        ("loss", "Loss, validation, by fold", "validation_loss", min),
+        ("loss", f"Loss, validation, by {runs_are}", "validation_loss", min),
+        ("accuracy", f"Balanced accuracy, validation, by {runs_are}", "validation_balanced_accuracy", max),
     )
-    drawn = [
-        (_chart(id, title, [(fold, series.get(name), True) for fold, series in folds.items()]), best)
-        for id, title, name, best in wanted
-    ]
-    return [replace(chart, note=_note_of_folds(chart.lines, best)) for chart, best in drawn if chart.lines]
+    drawn = []
+    for id, title, name, best in wanted:
+        lines = [_line(run, series[name], per_epoch=True) for run, series in runs.items() if series.get(name)]
+        drawn.append(Chart(id, title, lines, _note_of_runs(lines, best, runs_are), may_be_log=id == "loss"))
+    return [chart for chart in drawn if chart.lines]
 
 
 def _chart(
-    id: str, title: str, lines: Sequence[tuple[str, Sequence[Mapping[str, Any]] | None, bool]], best: Any = None
+    id: str,
+    title: str,
+    wanted: Sequence[tuple[str, str, bool]],
+    series: Series,
+    smooth: Series | None = None,
+    best: Any = None,
 ) -> Chart:
-    drawn = [_line(name, points, per_epoch) for name, points, per_epoch in lines if points]
-    return Chart(id, title, drawn, "; ".join(_note(line, best) for line in drawn))
+    """wanted: (series, name, whether it has one point an epoch)."""
+    lines, said = [], []
+    for name, label, per_epoch in wanted:
+        if not series.get(name):
+            continue
+        line = _line(label, series[name], per_epoch)
+        said.append(_note(line, best))
+        if smooth is not None and smooth.get(name):
+            lines.append(replace(line, name=f"{label}, as it is", faint=True))
+            line = _line(label, smooth[name], per_epoch)
+        lines.append(line)
+    return Chart(id, title, lines, "; ".join(said), may_be_log=id in ("loss", "rate"))
 
 
-def _line(name: str, points: Sequence[Mapping[str, Any]], per_epoch: bool) -> Line:
-    chosen = _thinned(points)
+def _line(name: str, points: Sequence[Point], per_epoch: bool) -> Line:
     # JSON knows no infinity; a gap in the curve shows it.
-    values = [float(f"{p['value']:.6g}") if is_number(p["value"]) else None for p in chosen]
-    return Line(name, [p["step"] for p in chosen], values, per_epoch)
-
-
-def _thinned(points: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """At most `MOST_POINTS` at even distances, the last one always."""
-    stride = -(-len(points) // MOST_POINTS)
-    return points if stride <= 1 else points[::-1][::stride][::-1]
+    values = [float(f"{point.value:.6g}") if is_number(point.value) else None for point in points]
+    return Line(name, [point.step for point in points], values, per_epoch)
 
 
 def _note(line: Line, best: Any) -> str:
@@ -104,7 +101,7 @@ def _note(line: Line, best: Any) -> str:
     return text
 
 
-def _note_of_folds(lines: Sequence[Line], best: Any) -> str:
+def _note_of_runs(lines: Sequence[Line], best: Any, runs_are: str) -> str:
     values = [[y for y in line.y if y is not None] for line in lines]
-    ends = sorted(best(of_fold) for of_fold in values if of_fold)
-    return f"best of each fold: {ends[0]:.4g} to {ends[-1]:.4g}" if ends else "no finite value"
+    ends = sorted(best(of_run) for of_run in values if of_run)
+    return f"best of each {runs_are}: {ends[0]:.4g} to {ends[-1]:.4g}" if ends else "no finite value"

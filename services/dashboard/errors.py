@@ -5,6 +5,7 @@ import logging
 from flask import Blueprint, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from bgpanet.errors import InvalidInput
 from services.errors import Busy, Conflict, Forbidden, NotFound, StorageError
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ def handle_errors(target: Blueprint) -> None:
 
     def forbidden(error: Forbidden) -> tuple[str, int]:
         return page(403, "Not allowed", f"{error}.")
+
+    def invalid(error: InvalidInput) -> tuple[str, int]:
+        return page(400, "That can't be understood", "; ".join(map(str, error.problems)))
 
     def conflict(error: Conflict) -> tuple[str, int]:
         return page(409, "That can't be done now", f"{error}.")
@@ -43,6 +47,7 @@ def handle_errors(target: Blueprint) -> None:
 
     target.register_error_handler(NotFound, missing)
     target.register_error_handler(Forbidden, forbidden)
+    target.register_error_handler(InvalidInput, invalid)
     target.register_error_handler(Conflict, conflict)
     target.register_error_handler(Busy, busy)
     target.register_error_handler(StorageError, storage)

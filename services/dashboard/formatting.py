@@ -2,6 +2,7 @@
 
 import json
 import math
+import pprint
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -107,6 +108,11 @@ def pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def python(value: object) -> str:
+    """Plain data as Python source, to stand in a call four columns in."""
+    return pprint.pformat(value, width=76, sort_dicts=False).replace("\n", "\n        ")
+
+
 def _moment(iso: str) -> datetime:
     return datetime.fromisoformat(iso).astimezone(UTC)
 
@@ -129,5 +135,6 @@ FILTERS: dict[str, Callable[..., str]] = {
         reason,
         weights,
         pretty,
+        python,
     )
 }

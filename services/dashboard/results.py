@@ -1,11 +1,13 @@
 """A finished job's summary as what its page shows. Whatever is missing from a summary is left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bgpanet.text import FIGURES
-from services.dashboard.formatting import is_number
+from services.dashboard.drawing import Square, square
+from services.dashboard.formatting import figure, is_number
+from services.predictions import Ranked
 
 MAIN = {name: FIGURES[name] for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 OTHERS = {name: label for name, label in FIGURES.items() if name not in MAIN}
@@ -51,6 +53,8 @@ class Results:
     confusion: list[ConfusionRow]
     per_class: list[Mapping[str, Any]]
     images: int | None
+    subgroups: Mapping[str, list[Mapping[str, Any]]]
+    operating: list[Mapping[str, Any]]
 
 
 def results(summary: Mapping[str, Any]) -> Results:
@@ -71,7 +75,35 @@ def results(summary: Mapping[str, Any]) -> Results:
         confusion=_confusion(classes, figures.get("confusion_matrix") or []),
         per_class=per_class,
         images=figures.get("n"),
+        subgroups=summary.get("subgroups") or {},
+        operating=summary.get("operating_points") or [],
     )
+
+
+def squares(summary: Mapping[str, Any], ranked: Sequence[Ranked]) -> list[Square]:
+    """ROC, precision and recall, reliability: those of which there is something."""
+    found = []
+    if ranked:
+        roc = [(f"{one.name} ({one.images})", one.roc) for one in ranked]
+        precision = [(f"{one.name} ({one.images})", one.precision) for one in ranked]
+        note = "each class against all others; in brackets its images"
+        found += [
+            square("ROC", ("1 \N{MINUS SIGN} specificity", "sensitivity"), roc, note, diagonal=True),
+            square("Precision and recall", ("recall", "precision"), precision, note, steps=True),
+        ]
+    calibration = summary.get("calibration") or {}
+    lines = []
+    for when, words in (("before", "as trained"), ("after", "after temperature scaling")):
+        part = calibration.get(when) or {}
+        bins = [row for row in part.get("reliability") or [] if row.get("images")]
+        if bins:
+            name = f"{words}, calibration error {figure(part.get('ece'))}"
+            lines.append((name, [(row["confidence"], row["accuracy"]) for row in bins]))
+    if lines:
+        note = "of images with about this probability for the named class, the share that is right"
+        axes = ("probability of the named class", "share that is right")
+        found.append(square("Reliability", axes, lines, note, diagonal=True, dots=True))
+    return found
 
 
 def main_figure(summary: Mapping[str, Any]) -> MainFigure | None:

@@ -19,7 +19,7 @@ def post_login() -> BaseResponse | tuple[str, int]:
         return _again("This form had expired. Paste the token once more.", 403)
     if not sign_in(request.form.get("token", "").strip()):
         return _again("This token is unknown or was revoked.", 401)
-    target = own_path(request.args.get("next", ""), default=url_for("dashboard.lists.jobs"))
+    target = own_path(request.args.get("next", ""), default=url_for("dashboard.overview.page"))
     return redirect(target, code=303)
 
 

@@ -150,8 +150,8 @@ def _hold(session: Session, new: NewJob) -> None:
 def _insert(session: Session, new: NewJob, parent_id: str | None, position: int | None) -> str:
     job_id, project = new_id(), new.project or personal(new.created_by)
     if new.imports is not None and new.model_version_id is not None:
-        said = new.spec["note"]
-        model_registry.begin(session, new.model_version_id, new.imports, project, new.created_by, job_id, said)
+        words = new.spec["note"]
+        model_registry.begin(session, new.model_version_id, new.imports, project, new.created_by, job_id, words)
     if new.registers is not None and new.dataset_id is not None:
         registry.begin(
             session, new.dataset_id, new.registers, new.spec["source"]["format"], new.created_by, job_id, project

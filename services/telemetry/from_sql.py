@@ -175,8 +175,7 @@ _ENDS = (("succeeded", ""), ("cancelled", ""), *(("failed", reason) for reason i
 
 def _happened(session: Session, which: ColumnElement[bool]) -> dict[tuple[Series, Labels], int]:
     of_attempt = and_(Attempt.job_id == Transition.job_id, Attempt.number == Transition.attempt)
-    has_attempt = (Transition.attempt > 0).label("has_attempt")
-    columns = (Transition.state, has_attempt, Job.kind, Job.reason, Attempt.outcome)
+    columns = (Transition.state, Attempt.job_id.is_not(None), Job.kind, Job.reason, Attempt.outcome)
     query = select(*columns, func.count()).join(Job, Job.id == Transition.job_id).outerjoin(Attempt, of_attempt)
     counts: Counter[tuple[Series, Labels]] = Counter()
     for state, attempt, kind, reason, outcome, number in session.execute(query.where(which).group_by(*columns)):

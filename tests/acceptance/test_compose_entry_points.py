@@ -38,6 +38,7 @@ class Stack:
         self.folder, self.secrets = folder, folder / "secrets"
         self.api, self.redis = free_port(), free_port()
         self.s3 = {name: free_http_and_grpc_port() for name in ("s3", "master", "volume", "filer")}
+        self.metrics = {name: free_port() for name in ("scheduler", "worker", "worker-cpu")}
         make_secrets(self.secrets)
         self._point("database_url", "@postgres:5432/bgpanet", f"@/bgpanet?host={postgres}")
         self._point("redis_url", "@redis:6379", f"@127.0.0.1:{self.redis}")
@@ -66,7 +67,8 @@ class Stack:
                 "/var/lib/bgpanet": str(self.folder / "homes" / name),
                 "=/data": f"={self._data(name)}",
             }
-            | ({"/data": str(self._data(name))} if name == "redis" else {}),
+            | ({"/data": str(self._data(name))} if name == "redis" else {})
+            | ({"9464": str(self.metrics[name])} if name in self.metrics else {}),
         )
 
     def _data(self, name: str) -> Path:
@@ -206,6 +208,8 @@ def test_a_job_goes_through_and_all_parts_stop_when_they_are_told(stack: Stack, 
     stack.bgpanet("download", job["id"], "predictions.csv", "--to", str(tmp_path / "fetched"))
     assert any(path.stat().st_size > 100 for path in (tmp_path / "fetched").rglob("predictions.csv"))
 
+    for port in stack.metrics.values():
+        assert "bgpanet_" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
     _stop_on_sigterm(stack, ("worker", "worker-cpu", "scheduler", "api"))
 
 

@@ -75,7 +75,7 @@ class Visit:
     troubles: list[str] = field(default_factory=list)
 
     def sign_in(self, site: Site, secret: str) -> None:
-        self.page.goto(f"{site.url}/login")
+        self.page.goto(f"{site.url}/login?next=/jobs")
         self.page.get_by_label("Access token").fill(secret)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url("**/jobs")

@@ -11,7 +11,7 @@ from services.tokens import Principal
 from tests.browser.conftest import Site, Visit, visit
 
 ADMIN = Principal("root", "admin")
-PAGES = ["/jobs", "/datasets", "/workers"]
+PAGES = ["/overview", "/jobs", "/datasets", "/workers"]
 
 
 def _progress(site: Site, fraction: float, epoch: int) -> None:
@@ -101,7 +101,7 @@ def test_a_running_jobs_page_follows_progress_log_curves_and_end(site: Site, vis
     page.evaluate("window.untouched = true")
     curves = page.locator("#chart-accuracy figcaption")
     expect(curves).to_contain_text("at step 240")
-    page.get_by_text("Spec", exact=True).click()
+    page.get_by_text("All fields", exact=True).click()
     _progress(site, 0.5, 15)
     expect(page.locator("#head")).to_contain_text("50 % · epoch 15 of 30")
     expect(page).to_have_title(re.compile("^50 % "))

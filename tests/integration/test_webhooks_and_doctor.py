@@ -55,7 +55,7 @@ def test_each_delivery_is_made_by_one_of_many(database: Database, monkeypatch: p
         calls.append(headers["Webhook-Id"])
         return 200
 
-    monkeypatch.setattr(deliveries.addresses, "post", called)
+    monkeypatch.setattr("services.deliveries.addresses.post", called)
     context = Context(Settings.load({"BGPANET_DATABASE_URL": database.url}))
     vars(context)["database"] = database
     start = threading.Barrier(THREADS)

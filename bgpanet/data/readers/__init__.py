@@ -9,6 +9,7 @@ from bgpanet.data.pack import read_pack
 from bgpanet.data.readers import csv_table, dicom, folder, ham10000, isic2018, isic2020, npz
 from bgpanet.data.readers.draft import Progress
 from bgpanet.errors import InvalidInput
+from bgpanet.validation import unknown
 
 READERS: dict[str, Callable[[Path, Progress | None], Index]] = {
     "ham10000": ham10000.read,
@@ -34,7 +35,7 @@ def read(format: str, path: Path, progress: Progress | None = None) -> Index:
         InvalidInput: unknown format, or data that can't be used; with every problem.
     """
     if format not in READERS:
-        raise InvalidInput.one("format", f"unknown format {format!r}; known: {', '.join(READERS)}")
+        raise InvalidInput.one("format", unknown("format", format, [*READERS]))
     try:
         if not path.is_dir():
             raise InvalidInput.one("path", f"{path} is no folder that can be seen here")

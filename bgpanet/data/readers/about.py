@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bgpanet.data.readers.files import SYNTHETIC_MARKER
 from bgpanet.errors import InvalidInput, Problem
-from bgpanet.specs import parse_yaml, problems_of
+from bgpanet.specs import parse_yaml
+from bgpanet.validation import problems_of
 
 FILE = "dataset.yaml"
 MOST_BYTES = 64 * 1024
@@ -65,6 +66,7 @@ def _read(path: Path) -> About:
         values = parse_yaml(path.read_text(encoding="utf-8"))
         return About.model_validate({} if values is None else values)
     except ValidationError as error:
-        raise InvalidInput(Problem(f"{FILE}: {found.where}", found.what) for found in problems_of(error)) from None
+        found = problems_of(error, model=About)
+        raise InvalidInput(Problem(f"{FILE}: {problem.where}", problem.what) for problem in found) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise InvalidInput.one(FILE, "is not YAML in UTF-8") from None

@@ -26,6 +26,7 @@ labels:
 {{- with .root.Values.artifacts.endpointUrl }}
 - {name: BGPANET_S3_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
+- {name: BGPANET_LOG_FORMAT, value: {{ .root.Values.logFormat }}}
 {{- range $name, $value := .root.Values.environment }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
@@ -59,6 +60,11 @@ volumeMounts:
   - {name: secrets, mountPath: /run/secrets/bgpanet, readOnly: true}
   - {name: home, mountPath: /var/lib/bgpanet}
   - {name: temporary, mountPath: /tmp}
+{{- end }}
+
+{{- define "bgpanet.metrics" -}}
+- {name: BGPANET_METRICS_HOST, value: 0.0.0.0}
+- {name: BGPANET_METRICS_PORT, value: "9464"}
 {{- end }}
 
 {{- define "bgpanet.secrets" -}}

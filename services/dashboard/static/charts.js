@@ -1,16 +1,21 @@
-// Draws a job's curves with plotly, in the page's own colours, and again when there are new figures.
+// Draws curves with plotly, in the page's own colours, and again when there are new figures. All charts share one axis
+// of steps. Smoothing and thinning are the server's.
 "use strict";
 (() => {
   const EVERY_MS = 4000;
   const place = document.getElementById("curves");
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  let charts = [], drawnAt = 0, asking = false;
+  const options = document.getElementById("curve-options");
+  const smoothing = document.getElementById("smoothing"), logarithmic = document.getElementById("logarithmic");
+  let charts = [], drawnAt = 0, asking = false, again = false, zoomed = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function trace(line, position) {
+  function trace(line, number, lines) {
+    const position = lines.slice(0, number).filter((other) => !other.faint).length;  // a smoothed line shares its colour
     return {
-      name: line.name, x: line.x, y: line.y, type: "scatter", mode: line.per_epoch ? "lines+markers" : "lines",
+      name: line.name, x: line.x, y: line.y, type: "scatter", opacity: line.faint ? 0.3 : 1,
+      mode: line.per_epoch && !line.faint ? "lines+markers" : "lines",
       line: { width: line.per_epoch ? 2 : 1.5, color: colour(`--series-${position % 6 + 1}`) },
       marker: { size: line.x.length > 60 ? 3 : 5 },
       hovertemplate: "step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
@@ -30,9 +35,24 @@
       font: { family: "inherit", size: 12, color: colour("--text") },
       hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--text") } },
       showlegend: chart.lines.length > 1, legend: { orientation: "h", y: -0.18, x: 0 },
-      xaxis: { ...axis, tickformat: ",d" },
-      yaxis: { ...axis, exponentformat: "power", rangemode: chart.id === "accuracy" ? "normal" : "tozero" },
+      xaxis: { ...axis, tickformat: ",d", range: [...(zoomed ?? whole())], autorange: false },
+      yaxis: { ...axis, exponentformat: "power", rangemode: chart.id === "accuracy" ? "normal" : "tozero",
+        type: chart.may_be_log && logarithmic?.checked ? "log" : "linear" },
     };
+  }
+
+  // From the first step of any curve to the last one.
+  function whole() {
+    const ends = charts.flatMap((chart) => chart.lines.flatMap((line) => [line.x[0], line.x.at(-1)]));
+    return [Math.min(0, ...ends), Math.max(1, ...ends)];
+  }
+
+  function follow(change) {
+    const range = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (change["xaxis.autorange"]) zoomed = null;
+    else if (range[0] !== undefined) zoomed = range;
+    else return;
+    draw();
   }
 
   function figureOf(chart) {
@@ -40,29 +60,35 @@
     if (known) return known;
     const figure = document.createElement("figure");
     figure.id = `chart-${chart.id}`;
-    figure.innerHTML = '<h3></h3><div class="plot" role="img"></div><figcaption class="muted"></figcaption>';
-    figure.querySelector("h3").textContent = chart.title;
+    figure.innerHTML = '<h3></h3><div class="plot" role="group"></div><figcaption class="muted"></figcaption>';
     place.append(figure);
     return figure;
   }
 
   function draw() {
     if (charts.length) place.querySelector(":scope > p")?.remove();
+    if (options) options.hidden = !charts.length;
     charts.forEach(figureOf);  // all of them first: their number decides how wide each is
     for (const chart of charts) {
       const figure = figureOf(chart), plot = figure.querySelector(".plot");
       figure.querySelector("figcaption").textContent = chart.note;
       plot.setAttribute("aria-label", `${chart.title}. ${chart.note}`);
-      const options = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
-      Plotly.react(plot, chart.lines.map(trace), layout(chart), options);
+      const look = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
+      figure.querySelector("h3").textContent = chart.title;
+      const isNew = !plot.data;
+      Plotly.react(plot, chart.lines.map(trace), layout(chart), look);
+      if (isNew) plot.on("plotly_relayout", follow);
     }
   }
 
   async function refresh() {
+    again = asking;
     if (asking) return;
     asking = true;
     try {
-      const response = await fetch(place.dataset.url);
+      const address = new URL(place.dataset.url, location.href);
+      if (smoothing) address.searchParams.set("smoothing", smoothing.value);
+      const response = await fetch(address);
       if (response.ok && !response.redirected) {
         charts = await response.json();
         draw();
@@ -70,6 +96,7 @@
     } catch { /* the next round tries again */ }
     drawnAt = Date.now();
     asking = false;
+    if (again) refresh();
   }
 
   document.addEventListener("live", () => {
@@ -77,5 +104,7 @@
     if (ended || Date.now() - drawnAt >= EVERY_MS) refresh();
   });
   dark.addEventListener("change", draw);
+  smoothing?.addEventListener("change", refresh);
+  logarithmic?.addEventListener("change", draw);
   refresh();
 })();

@@ -1,10 +1,11 @@
 // Keeps a page up to date: asks for its live regions every two seconds and changes in place what differs, so that
-// focus, scrolling and open details stay. Rests while nothing runs or nobody looks.
+// focus, scrolling and open details stay. Rests while nothing runs or nobody looks; where stream.js hears of news, it asks
+// when there are some.
 "use strict";
 (() => {
   const EVERY_MS = 2000, MOST_WAIT_MS = 30000, MOST_LINES = 2000;
   const announcer = document.getElementById("announcer");
-  let timer = null, asking = false, failures = 0;
+  let timer = null, asking = false, again = false, listening = false, failures = 0;
 
   const isActive = () => document.querySelector("[data-live][data-active]") !== null;
 
@@ -95,8 +96,10 @@
 
   async function tick() {
     clearTimeout(timer);
+    if (asking) again = true;  // what came meanwhile may not be in the answer
     if (asking || document.hidden) return;
     asking = true;
+    again = false;
     try {
       await refresh();
       for (const log of document.querySelectorAll("[data-log]")) await follow(log);
@@ -108,12 +111,25 @@
     }
     document.body.classList.toggle("stale", failures > 0);
     asking = false;
-    if (isActive() || failures) timer = setTimeout(tick, Math.min(EVERY_MS * 2 ** failures, MOST_WAIT_MS));
+    if (again) setTimeout(tick, 0);
+    else if (isActive() && !listening || failures) plan();
   }
+
+  function plan() {
+    clearTimeout(timer);
+    timer = setTimeout(tick, Math.min(EVERY_MS * 2 ** failures, MOST_WAIT_MS));
+  }
+
+  document.addEventListener("news", tick);
+  document.addEventListener("stream", (event) => {
+    listening = event.detail;
+    if (listening) clearTimeout(timer);
+    else if (isActive()) plan();
+  });
 
   for (const log of document.querySelectorAll("[data-log]")) log.parentElement.scrollTop = log.parentElement.scrollHeight;
   if (document.querySelector("[data-live]")) {
     document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : tick());
-    if (isActive()) timer = setTimeout(tick, EVERY_MS);
+    if (isActive()) plan();
   }
 })();

@@ -200,6 +200,17 @@ def test_disruptions_take_one_pod_of_a_part_at_a_time() -> None:
     assert sorted(map(repr, (budget["selector"] for budget in budgets))) == sorted(map(repr, deployments))
 
 
+def test_who_may_ask_for_figures_is_let_in_to_their_port_alone() -> None:
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    objects = rendered({"networkPolicy": {"metricsFrom": peers}})
+    (rule,) = next(found for found in objects if found["metadata"]["name"] == "r-all")["spec"]["ingress"]
+    assert rule == {"ports": [{"protocol": "TCP", "port": 9464}], "from": peers}
+    for name in ("r-scheduler", "r-worker-gpu"):
+        inside = container(pods(objects)[name])
+        assert {"name": "BGPANET_METRICS_PORT", "value": "9464"} in inside["env"]
+        assert inside["ports"] == [{"name": "metrics", "containerPort": 9464}]
+
+
 def test_only_the_api_can_be_reached_and_workers_fetch_no_weights_where_they_may_not() -> None:
     policies = {
         found["metadata"]["name"]: found["spec"] for found in rendered(EVERYTHING) if found["kind"] == "NetworkPolicy"

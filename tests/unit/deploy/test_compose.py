@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from services import settings
 from services.cli import app
@@ -135,8 +136,6 @@ def test_it_waits_for_what_it_needs_to_be_well(name: str) -> None:
 def test_what_is_mounted_is_there(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]
-        if source.startswith("./deploy/prometheus") or source.startswith("./deploy/grafana"):
-            continue  # see tests of the monitoring
         assert (ROOT / source).exists() if source.startswith(".") else source in compose()["volumes"]
 
 
@@ -145,6 +144,25 @@ def test_a_worker_may_finish_its_checkpoint_before_it_is_killed() -> None:
         service = SERVICES[name]
         grace = float(service["environment"]["BGPANET_GRACE_SECONDS"])
         assert float(service["stop_grace_period"].removesuffix("s")) > grace + 4  # to store it and to give the job back
+
+
+def test_prometheus_looks_where_the_parts_tell_their_figures() -> None:
+    """Host names are those of services, and ports those of the API's command and of the others' variables."""
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    looked = {
+        (name, where["port"])
+        for job in config["scrape_configs"]
+        for where in job["dns_sd_configs"]
+        for name in where["names"]
+    }
+    told = {
+        (name, int(service["environment"]["BGPANET_METRICS_PORT"]))
+        for name, service in SERVICES.items()
+        if "BGPANET_METRICS_PORT" in service.get("environment", {})
+    }
+    assert looked == told | {("api", 8080)}
+    networks = set(SERVICES["prometheus"]["networks"])
+    assert all(networks & set(SERVICES[name]["networks"]) for name, _ in looked)
 
 
 def test_scaled_workers_have_neither_ports_nor_names_that_could_clash() -> None:

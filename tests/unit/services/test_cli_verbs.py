@@ -21,8 +21,9 @@ from services.commands.common import STATUSES, USAGE
 from services.commands.submit import KINDS
 
 ROOT = Path(__file__).parents[3]
-PARTS = ("up", "api", "worker", "scheduler", "migrate", "demo")  # they start something and answer nothing
-HEAVY = ("torch", "httpx", "pydantic", "yaml", "numpy", "sqlalchemy", "flask", "celery")
+PARTS = ("up", "api", "worker", "scheduler", "migrate", "demo", "first-token", "secrets", "prepare", "alive")
+"""Verbs that start or prepare a part on this host, and ask no service."""
+HEAVY = ("torch", "httpx", "bgpanet.specs", "yaml", "numpy", "sqlalchemy", "flask", "celery")
 
 
 def walked(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -229,6 +229,24 @@ def test_what_is_sent_can_be_verified_by_who_has_the_secret(context: Context, ou
     assert deliver_all(context) == 0
 
 
+def test_the_lines_that_the_documentation_gives_tell_genuine_calls_from_others(
+    context: Context, outside: Outside
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    told: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], told)  # noqa: S102 - our own page
+    made, secret = webhooks.create(context.database, ADA, NewWebhook(URL, ALL), ())
+    webhooks.ping(context.database, ADA, made["id"])
+    deliver_all(context)
+    _, body, headers = outside.calls[0]
+    assert told["is_genuine"](secret, headers, body)
+    assert not told["is_genuine"](secret, headers, body + b" ")
+    assert not told["is_genuine"]("whsec_" + base64.b64encode(b"other").decode(), headers, body)
+    late = {**headers, "Webhook-Timestamp": str(int(headers["Webhook-Timestamp"]) - 3600)}
+    late["Webhook-Signature"] = deliveries.signature(secret, late["Webhook-Id"], int(late["Webhook-Timestamp"]), body)
+    assert not told["is_genuine"](secret, late, body)
+
+
 def test_the_signature_is_that_of_the_published_example() -> None:
     """Of the specification of Standard Webhooks."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

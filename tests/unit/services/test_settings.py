@@ -74,3 +74,23 @@ def test_a_variable_in_both_forms_and_a_file_that_is_not_there_are_refused_toget
 def test_a_short_session_key_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 32 characters"):
         Settings.load({"BGPANET_SESSION_KEY": "changeme"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BGPANET_METRICS_PORT", "none"),
+        ("BGPANET_METRICS_PORT", "65536"),
+        ("BGPANET_LOG_FORMAT", "xml"),
+        ("BGPANET_TRACES_URL", "collector:4318"),
+    ],
+)
+def test_what_operators_see_is_not_set_up_by_halves(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Settings.load({name: value})
+
+
+def test_operators_see_nothing_that_they_did_not_ask_for() -> None:
+    settings = Settings.load({})
+    assert (settings.metrics_port, settings.metrics_host) == (None, "127.0.0.1")
+    assert (settings.log_format, settings.traces_url) == ("text", None)

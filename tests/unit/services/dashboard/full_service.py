@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from flask import Flask
 from sqlalchemy import insert
 
 from bgpanet.evaluation.bootstrap import grouped_intervals
+from bgpanet.evaluation.calibration import fit_temperature
 from bgpanet.evaluation.metrics import classification_metrics
+from bgpanet.evaluation.operating import frozen_thresholds
 from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
+from bgpanet.evaluation.predictions import PredictionTable
+from bgpanet.evaluation.summary import evaluate
 from bgpanet.specs import CrossValidateSpec, parse_spec
 from services import fleet, jobs, tokens
 from services.claims import Batch, Claim, NewArtifact, NewJob, StoredFile
@@ -90,7 +95,9 @@ class Service:
         sha256 = hashlib.sha256(content).hexdigest()
         file = StoredFile(f"files/{sha256}", sha256, len(content))
         self.context.store.put_file(file.key, path, file.sha256)
-        media = {".json": "application/json", ".html": "text/html"}.get(Path(name).suffix, "application/octet-stream")
+        media = {".json": "application/json", ".html": "text/html", ".png": "image/png"}.get(
+            Path(name).suffix, "application/octet-stream"
+        )
         return NewArtifact(name, media, file)
 
 
@@ -159,7 +166,12 @@ def fill(made: Service) -> dict[str, str]:
     made.finish(
         claim,
         training_summary(),
-        {"report.json": b'{"a": 1}', "report.html": b"<h1>Report</h1>", "model.safetensors": b"\0" * 1_400_000},
+        {
+            "predictions.csv": predictions(made),
+            "report.json": b'{"a": 1}',
+            "report.html": b"<h1>Report</h1>",
+            "model.safetensors": b"\0" * 1_400_000,
+        },
     )
     ids["predict"] = made.submit("predict", spec={"model": ids["succeeded"]}, name="inference", dataset_id="new-id")
     predicted = dict(zip(CLASSES, [2, 3, 8, 0, 9, 36, 1], strict=True))
@@ -215,13 +227,22 @@ def answers(seed: int = 0) -> tuple[Any, Any, list[str]]:
     return truth, odds / odds.sum(axis=1, keepdims=True), [f"g{n // 2}" for n in range(len(truth))]
 
 
+def predictions(made: Service, seed: int = 0) -> bytes:
+    """The table of what `answers` holds, as a training leaves it."""
+    truth, probabilities, groups = answers(seed)
+    ids, named = [f"ISIC_{n:07d}" for n in range(len(truth))], [CLASSES[k] for k in truth]
+    folds, errors = [0] * len(ids), [""] * len(ids)
+    paths = [made.context.settings.home / f"table.{kind}" for kind in ("csv", "parquet")]
+    PredictionTable(CLASSES, ids, groups, folds, named, errors, probabilities).write(*paths)
+    return paths[0].read_bytes()
+
+
+@cache
 def training_summary(fold: int = 0) -> dict[str, Any]:
     """As a training stores it."""
     truth, probabilities, groups = answers(fold)
-    intervals = grouped_intervals(truth, probabilities, groups, resamples=200)
     return {
-        "figures": classification_metrics(truth, probabilities, CLASSES),
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        **(_brief if fold else _whole)(truth, probabilities, groups),
         "classes": CLASSES,
         "leakage": {"groups": 0, "images": 0, "share": 0.0},
         "split": {
@@ -242,6 +263,24 @@ def training_summary(fold: int = 0) -> dict[str, Any]:
         "stopped_early": False,
         "excluded_images": 1,
         "synthetic": True,
+    }
+
+
+def _whole(truth: Any, probabilities: Any, groups: list[str]) -> dict[str, Any]:
+    """Everything that is told of a test part."""
+    sites = ("back", "face", "")
+    attributes = [{"age": str(20 + n % 60), "localization": sites[n % 3]} for n in range(len(truth))]
+    validation = answers(100)[:2]
+    frozen = fit_temperature(*validation), frozen_thresholds(*validation)
+    return evaluate(truth, probabilities, groups, attributes, *frozen, CLASSES)
+
+
+def _brief(truth: Any, probabilities: Any, groups: list[str]) -> dict[str, Any]:
+    """What takes little time to compute."""
+    intervals = grouped_intervals(truth, probabilities, groups, resamples=200)
+    return {
+        "figures": classification_metrics(truth, probabilities, CLASSES),
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
     }
 
 

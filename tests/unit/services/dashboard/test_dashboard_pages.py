@@ -299,7 +299,7 @@ def test_new_log_lines_follow_those_that_are_known(ids: dict[str, str], made: Se
 
 def test_curves_are_json_a_browser_can_read(ids: dict[str, str], made: Service, client: FlaskClient) -> None:
     charts = json.loads(client.get(f"/jobs/{ids['succeeded']}/curves").text)
-    assert [chart["id"] for chart in charts] == ["accuracy", "loss", "rate", "weights"]
+    assert [chart["id"] for chart in charts] == ["loss", "accuracy", "rate", "weights"]
     assert {chart["kept_step"] for chart in charts} == {440}
     folds = json.loads(client.get(f"/jobs/{ids['cross_validate']}/curves").text)
     assert [[line["name"] for line in chart["lines"]] for chart in folds] == [[f"fold {n}" for n in range(5)]] * 2

@@ -64,7 +64,7 @@ def test_nobody_is_sent_to_another_host_after_signing_in(made: Service, target: 
     client, secret = made.app.test_client(), made.token("ada")[1]
     form = {"token": secret, "csrf": csrf_of(client.get("/login"))}
     answer = client.post("/login", query_string={"next": target}, data=form)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/jobs")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/overview")
 
 
 @pytest.mark.parametrize("secret", ["", "nope", "bgp_é", "x" * 10_000])

@@ -1,0 +1,106 @@
+"""A job's figures over its steps as a chart can show them: of each stretch the lowest and the highest value.
+
+However long a training was, a series has at most `points` points. Rows are read in the order of the primary key and
+never all held, so that a hundred thousand of them cost a fraction of a second and no memory.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+from sqlalchemy import func, select
+
+from services import views
+from services.database import Database
+from services.tables import Metric
+from services.tokens import Principal
+
+MOST_POINTS = 1000  # of a series; a chart is narrower than that
+ROWS_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure. value: NaN or infinite where a run said so."""
+
+    step: int
+    epoch: int
+    value: float
+
+
+def reduced(
+    database: Database,
+    principal: Principal,
+    job_id: str,
+    names: Sequence[str] = (),
+    *,
+    points: int = MOST_POINTS,
+    smoothing: float = 0.0,
+) -> dict[str, list[Point]]:
+    """Series of a job by name, all or those of `names`, each of at most `points` points in the order of steps.
+
+    smoothing: weight of what came before in an exponential mean, 0 (none) to below 1; it is taken over every point
+    before their number is reduced. Raises NotFound.
+    """
+    views.get_job(database, principal, job_id)
+    chosen = [Metric.job_id == job_id, *([Metric.name.in_(names)] if names else [])]
+    counting = select(Metric.name, func.count()).where(*chosen).group_by(Metric.name)
+    query = select(Metric.name, Metric.step, Metric.epoch, Metric.value).where(*chosen)
+    query = query.order_by(Metric.name, Metric.step).execution_options(yield_per=ROWS_AT_ONCE)
+    found: dict[str, list[Point]] = {}
+    with database.read() as session:
+        counts = {name: count for name, count in session.execute(counting)}
+        for name, rows in groupby(session.execute(query), key=lambda row: row[0]):
+            said = (Point(step, epoch, math.nan if value is None else value) for _, step, epoch, value in rows)
+            found[name] = list(extremes(smoothed(said, smoothing), counts.get(name, 0), points))
+    return found
+
+
+def smoothed(series: Iterable[Point], weight: float) -> Iterator[Point]:
+    """The exponential mean of a series, corrected for its beginning. Values that are not finite pass uncounted."""
+    mean, norm = 0.0, 0.0
+    for point in series:
+        if weight <= 0 or not math.isfinite(point.value):
+            yield point
+            continue
+        mean, norm = weight * mean + (1 - weight) * point.value, weight * norm + (1 - weight)
+        yield Point(point.step, point.epoch, mean / norm)
+
+
+def extremes(series: Iterable[Point], count: int, most: int) -> Iterator[Point]:
+    """At most `most` of about `count` points: the first, the last, and of each stretch between them the lowest, the
+    highest and one that is not finite. A short series comes whole. most: at least 5."""
+    if count <= most:
+        yield from islice(series, most)
+        return
+    stretches = (most - 2) // 3
+    length = -(-count // stretches)
+    last_told = last = None
+    stretch: list[Point] = []
+    for number, point in enumerate(series):
+        last = point
+        if number == 0:
+            last_told = point
+            yield point
+            continue
+        # A run may have said more since its points were counted: they join the last stretch.
+        if number % length == 0 and number // length < stretches:
+            for chosen in _chosen(stretch):
+                last_told = chosen
+                yield chosen
+            stretch = []
+        stretch.append(point)
+    for chosen in _chosen(stretch):
+        last_told = chosen
+        yield chosen
+    if last is not None and last != last_told:
+        yield last
+
+
+def _chosen(stretch: list[Point]) -> list[Point]:
+    finite = [point for point in stretch if math.isfinite(point.value)]
+    kept = [point for point in stretch if not math.isfinite(point.value)][:1]
+    if finite:
+        kept += [min(finite, key=lambda point: point.value), max(finite, key=lambda point: point.value)]
+    return sorted({point.step: point for point in kept}.values(), key=lambda point: point.step)
