@@ -1,5 +1,7 @@
 """Registering, naming, moving and removing models, on SQLite and a folder."""
 
+import hashlib
+import io
 import os
 import threading
 from collections.abc import Iterator
@@ -9,18 +11,20 @@ import pytest
 from sqlalchemy import insert
 
 from bgpanet.errors import InvalidInput
-from services import jobs, models, retention, submission, views
-from services.claims import NewJob
+from services import jobs, model_jobs, models, retention, submission, uploads, views
+from services.claims import NewArtifact, NewJob
 from services.context import Context
 from services.errors import Conflict, NotFound
+from services.model_jobs import Coming
 from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tables import Base, Dataset
 from services.tokens import Principal
+from services.uploads import NewUpload
 from tests.support.clocked import DATASET
-from tests.support.trained import SUMMARY, finish, trained
+from tests.support.trained import SUMMARY, finish, store, trained
 
 ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
 
@@ -242,3 +246,70 @@ def test_removing_deletes_files_that_nothing_else_names(context: Context) -> Non
     assert len(keys(context)) == 4
     models.remove(context, ADA, "others")
     assert keys(context) == set()
+
+
+# ── Importing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def begin_import(context: Context, key: str | None = None) -> dict[str, object]:
+    content = b"a zip"
+    sha256 = hashlib.sha256(content).hexdigest()
+    upload, _ = uploads.begin(context, ADA, NewUpload("ours.zip", len(content), sha256))
+    if upload["state"] == "open":
+        uploads.put_part(context, ADA, upload["id"], 1, io.BytesIO(content), len(content), sha256)
+        uploads.complete(context, ADA, upload["id"])
+    coming = Coming("ours", upload["id"], "from a friend", idempotency_key=key)
+    return model_jobs.import_model(context, ADA, coming)[0]
+
+
+def end_import(context: Context, weights: str) -> set[str]:
+    """What the job of an import ends with. Returns the keys that it says are named."""
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 30)
+    assert claim is not None
+    assert claim.kind == "import"
+    files = {"model.safetensors": weights, "model.json": "{}"}
+    stored = [
+        NewArtifact(name, "application/json", store(context, f"jobs/{claim.lease.job_id}/1/{name}", text.encode()))
+        for name, text in files.items()
+    ]
+    summary = {"members": 1, "card": {}, "metrics": {}, "provenance": {}, "places": {name: name for name in files}}
+    return jobs.finish(context.database, claim.lease, summary, stored)
+
+
+def test_an_imported_model_is_ready_once_it_was_checked_and_its_files_are_named_from_then_on(context: Context) -> None:
+    made = begin_import(context)
+    assert (made["state"], made["version"], made["note"]) == ("importing", None, "from a friend")
+    with pytest.raises(NotFound):
+        models.choose(context.database, ADA, "ours")
+    named = end_import(context, "weights")
+    ready = models.get_version(context.database, ADA, "ours@1")
+    assert (ready["id"], ready["state"], ready["source"]) == (made["id"], "ready", "imported")
+    assert named == keys(context)  # a worker deletes whatever else the job has stored
+    models.remove(context, ADA, "ours", "1")
+    assert keys(context) == set()
+
+
+def test_the_same_content_again_is_the_version_that_is_there(context: Context) -> None:
+    begin_import(context)
+    end_import(context, "weights")
+    again = begin_import(context)
+    assert end_import(context, "weights") == set()
+    assert models.get_version(context.database, ADA, str(again["id"]))["version"] == 1
+    assert len(models.list_versions(context.database, ADA, "ours")) == 1
+
+
+def test_an_import_that_was_refused_or_cancelled_says_why_and_has_no_number(context: Context) -> None:
+    made = begin_import(context, "key")
+    assert begin_import(context, "key")["id"] == made["id"]
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 30)
+    assert claim is not None
+    found = [{"level": "refused", "where": "model.pt", "what": "can run code", "rows": [], "count": 0}]
+    jobs.fail(context.database, claim.lease, "invalid_input", "it can run code", findings=found)
+    refused = models.get_version(context.database, ADA, str(made["id"]))
+    assert (refused["state"], refused["error"], refused["version"]) == ("refused", "it can run code", None)
+    assert refused["findings"] == found
+    cancelled = begin_import(context)
+    jobs.cancel(context.database, str(cancelled["job"]))
+    assert "cancelled" in str(models.get_version(context.database, ADA, str(cancelled["id"]))["error"])
+    with pytest.raises(Conflict, match="import the model again"):
+        jobs.retry(context.database, str(cancelled["job"]))
