@@ -26,9 +26,13 @@ def job_card(job: Mapping[str, Any], url: str) -> str:
         f'<span style="background:{colour};color:#fff;border-radius:9px;padding:0 .6em">'
         f"{escape(_state(job))}</span></div>"
         f"{lines}"
-        f'<div style="margin-top:.3em;font-size:12px;opacity:.7">{escape(job["kind"])} on {escape(job["dataset"])} · '
+        f'<div style="margin-top:.3em;font-size:12px;opacity:.7">{escape(_what(job))} · '
         f'<a href="{address}" rel="noopener">{escape(job["id"])}</a></div></div>'
     )
+
+
+def _what(job: Mapping[str, Any]) -> str:
+    return f"{job['kind']} on {job['dataset']}" if job["dataset"] else str(job["kind"])
 
 
 def _state(job: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from services.commands import (
     fleet,
     follow,
     jobs,
+    models,
     parts,
     projects,
     results,
@@ -21,7 +22,14 @@ from services.commands import (
 from services.commands.common import STATUSES
 
 VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor, backups)
-GROUPS = {"dataset": datasets, "token": tokens, "project": projects, "webhook": webhooks, "audit": audit}
+GROUPS = {
+    "dataset": datasets,
+    "model": models,
+    "token": tokens,
+    "project": projects,
+    "webhook": webhooks,
+    "audit": audit,
+}
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -13,6 +13,7 @@ from services.card import job_card
 from services.client_errors import ApiError, Invalid, JobFailed, Unreachable
 from services.connection import KEY, Connection, Limits, path_part
 from services.following import ENDED, Following, JobEvent
+from services.model_client import ModelRegistry
 from services.settings import Settings
 
 __all__ = ["ENDED", "ApiError", "Client", "JobEvent", "JobFailed", "JobHandle"]
@@ -186,6 +187,7 @@ class Client:
             raise Unreachable("the token has letters that no token has; copy it again")
         self.connection = Connection(url, token, limits)
         self.url = self.connection.url
+        self.registry = ModelRegistry(self.connection)
 
     def __enter__(self) -> Self:
         return self

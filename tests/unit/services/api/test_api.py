@@ -211,7 +211,7 @@ def test_a_job_is_created_with_its_address_and_every_field(api: Api) -> None:
     expected = (
         "id kind name state reason error project dataset spec priority attempt max_attempts time_limit memory_gb "
         "on_failure superseded_by cloned_from progress summary parent position children worker created_by created_at "
-        "started_at finished_at dataset_id dataset_version after labels retry_of"
+        "started_at finished_at dataset_id model_version_id dataset_version after labels retry_of"
     )
     assert list(job) == expected.split()
     assert list(job["progress"]) == ["fraction", "step", "steps", "epoch", "epochs", "eta_seconds", "message"]

@@ -106,3 +106,30 @@ def test_an_export_holds_weights_spec_card_and_digests_and_no_names_of_images(ap
     assert about["metrics"]["figures"] == {"balanced_accuracy": 0.8}
     assert "no diagnosis" in about["intended_use"]
     assert api.call("GET", "models/lesions/versions/1/export", "ada").data == answer.data
+
+
+def test_images_are_sent_as_a_form_and_what_is_wrong_with_it_is_told(api: Api) -> None:
+    register(api)
+    bad = {"images": [(io.BytesIO(b"hello"), "one.jpg"), (io.BytesIO(b""), "two.jpg")]}
+    answer = api.call("POST", "models/lesions@1/predict?timeout=1", "ada", data=bad)
+    assert answer.status_code == 200
+    assert [image["name"] for image in answer.json["images"]] == ["one.jpg", "two.jpg"]
+    assert all(image["error"] for image in answer.json["images"])
+    for data in ({}, {"files": [(io.BytesIO(b"x"), "a")]}, {"images": [(io.BytesIO(b"x"), "a") for _ in range(17)]}):
+        wrong = api.call("POST", "models/lesions/predict", "ada", data=data, content_type="multipart/form-data")
+        assert wrong.status_code == 422
+        assert wrong.json["errors"]
+    none = {"images": [(io.BytesIO(b"x"), "a.jpg")]}
+    assert api.call("POST", "models/lesions/predict", "bob", data=none).status_code == 404
+    assert api.call("POST", "models/lesions/predict?timeout=61", "ada", data={}).status_code == 422
+
+
+def test_onnx_and_imports_are_jobs(api: Api) -> None:
+    register(api)
+    made = api.call("POST", "models/lesions/versions/1/export", "ada", json={"format": "onnx"})
+    assert (made.status_code, made.json["kind"], made.json["dataset"]) == (201, "export", None)
+    assert [job["kind"] for job in api.call("GET", "jobs?kind=export", "ada").json["items"]] == ["export"]
+    assert api.call("POST", f"jobs/{made.json['id']}/clone", "ada", json={}).status_code == 409
+    assert api.call("DELETE", "models/lesions", "ada").status_code == 409  # it waits for it
+    wrong = api.call("POST", "models", "ada", json={"name": "ours", "upload": "x"})
+    assert [error["field"] for error in wrong.json["errors"]] == ["upload"]
