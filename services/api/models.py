@@ -8,7 +8,7 @@ from flask import Response, abort, jsonify, request, url_for
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import MOST_TRIED
-from services import model_bundles, model_jobs, models, steering, trials
+from services import audit, model_bundles, model_jobs, models, steering, trials
 from services.api import answers
 from services.api.access import context, reader, writer
 from services.api.documentation import Media, Section, documented
@@ -22,6 +22,7 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
+from services.audit import Act
 
 routes = Section(
     "models",
@@ -143,6 +144,7 @@ def get_export(model_id: str, version: str) -> Response:
     for file in row.files.values():
         if not store.exists(str(file["key"])):
             abort(503, "the artifact store lacks a file of it")
+    audit.note(context().database, Act(reader(), "model.download", row.id, detail={"name": name}))
     response = Response(model_bundles.zipped(store, row, about), mimetype="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
