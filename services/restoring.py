@@ -14,7 +14,21 @@ from typing import Any
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import JSON, Connection, Integer, MetaData, Table, bindparam, func, inspect, select, text, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    func,
+    inspect,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from services import migration
 from services.artifacts import sha256_of
@@ -227,4 +241,4 @@ def _number_on(connection: Connection, table: Table) -> None:
         sequence = connection.scalar(select(func.pg_get_serial_sequence(table.name, column.name)))
         highest = connection.scalar(select(func.max(column)))
         if sequence is not None and highest is not None:
-            connection.execute(select(func.setval(sequence, highest)))
+            connection.execute(select(func.setval(sequence, literal(highest, BigInteger()))))

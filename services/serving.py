@@ -1,6 +1,5 @@
 """What gunicorn is told beside its options: `--config python:services.serving`."""
 
-import logging
 import os
 import shutil
 import time
@@ -8,15 +7,20 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from services.settings import Settings
 from services.telemetry import logs
 
 STARTED = time.monotonic()  # of the process that all others of this API are forked from
 
 
+def on_starting(server: Any) -> None:
+    """All processes, the first one too, write their logs in the form that is asked for."""
+    logs.configure(Settings.load().log_format, server.log.error_log.handlers)
+
+
 def post_worker_init(worker: Any) -> None:
     """Streams of a process that is told to stop end at once, so that it does not have to wait for them."""
     worker.wsgi.extensions["bgpanet_streams"].closing = lambda: not worker.alive
-    logs.configure(worker.wsgi.extensions["bgpanet"].settings.log_format, logging.getLogger("gunicorn.error").handlers)
 
 
 def child_exit(server: Any, worker: Any) -> None:

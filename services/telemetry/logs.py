@@ -47,6 +47,7 @@ def configure(form: Format, handlers: list[logging.Handler] | None = None) -> No
     root = logging.getLogger()
     root.handlers[:] = [ours]
     root.setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every part that it loads
 
 
 class _Text(logging.Formatter):

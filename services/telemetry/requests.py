@@ -13,7 +13,7 @@ from services.telemetry.from_sql import FromSQL
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-UNWATCHED = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
+READING = ("GET", "HEAD", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,10 @@ def request_id() -> str:
 def _began() -> None:
     g.begun = time.monotonic()
     g.leave_log = logs.bound(request=request_id())
-    if request.path not in UNWATCHED:
-        name = f"{_method()} {_route()}"
-        g.leave_span = tracing.entered(
-            tracing.span(name, request.headers.get("traceparent"), kind="server", **{"http.route": _route()})
-        )
+    caller = request.headers.get("traceparent")
+    if caller or request.method not in READING:  # whoever looks again and again leaves no trace
+        name, told = f"{_method()} {_route()}", {"http.route": _route()}
+        g.leave_span = tracing.entered(tracing.span(name, caller, kind="server", **told))
 
 
 def _answered(response: Response) -> Response:
@@ -58,7 +57,7 @@ def _answered(response: Response) -> Response:
     metrics.count(catalogue.HTTP_REQUESTS, route=_route(), method=_method(), status=str(response.status_code))
     metrics.observe(catalogue.HTTP_SECONDS, seconds, route=_route(), method=_method())
     tracing.mark(**{"http.response.status_code": response.status_code, "bgpanet.request_id": request_id()})
-    if response.status_code >= 500 or request.method not in ("GET", "HEAD", "OPTIONS"):
+    if response.status_code >= 500 or request.method not in READING:
         level = logging.WARNING if response.status_code >= 500 else logging.INFO
         log.log(level, "%s %s %d, %.0f ms", _method(), request.path, response.status_code, 1000 * seconds)
     return response

@@ -44,6 +44,7 @@ EVERYTHING: dict[str, Any] = {
     "autoscaling": {"enabled": True},
     "networkPolicy": {
         "weights": False,
+        "webhooks": False,
         "apiFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}],
         "objects": {"port": 8333, "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
     },
@@ -224,6 +225,19 @@ def test_only_the_api_can_be_reached_and_workers_fetch_no_weights_where_they_may
     assert {"name": "BGPANET_OFFLINE", "value": "1"} in worker["env"]
     for pod in pods(rendered(EVERYTHING)).values():
         assert policies["r-all"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_schedulers_alone_reach_receivers_of_webhooks() -> None:
+    values = {**EVERYTHING, "networkPolicy": {**EVERYTHING["networkPolicy"], "webhooks": True}}
+    objects = rendered(values)
+    (spec,) = [found["spec"] for found in objects if found["metadata"]["name"] == "r-webhooks"]
+    assert [port["port"] for rule in spec["egress"] for port in rule["ports"]] == [443]
+    chosen = {
+        name
+        for name, pod in pods(objects).items()
+        if spec["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    }
+    assert chosen == {"r-scheduler"}
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,10 @@ def test_databases_and_queue_can_be_reached_from_no_other_network() -> None:
         assert "ports" not in SERVICES[name]
 
 
+def test_the_scheduler_reaches_receivers_of_webhooks() -> None:
+    assert "outside" in SERVICES["scheduler"]["networks"]
+
+
 @each
 def test_every_image_has_a_version(name: str) -> None:
     _, _, tag = SERVICES[name]["image"].rpartition(":")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from services.commands.common import FAILED, USAGE
+from services.commands.common import FAILED, FORBIDDEN, MISSING, USAGE
 from tests.unit.services.api.test_api import api as api  # a fixture
 from tests.unit.services.test_cli_jobs import SUBMIT, Shell
 from tests.unit.services.test_cli_jobs import shell as shell  # a fixture
@@ -19,10 +19,10 @@ def test_a_token_is_made_with_scopes_and_expiry_used_listed_and_revoked(shell: S
     reader = Shell(shell.api, {**shell.environment, "BGPANET_TOKEN": made["token"]})
     assert json.loads(reader.run("jobs", "--json")) == []
     status, said = reader.refused(*SUBMIT)
-    assert (status, "scope `submit`" in said) == (FAILED, True)
+    assert (status, "scope `submit`" in said) == (FORBIDDEN, True)
     assert "nightly" in shell.run("token", "list")
     assert shell.run("token", "revoke", made["id"]) == f"revoked {made['id']}"
-    assert reader.refused("jobs")[0] == FAILED
+    assert reader.refused("jobs")[0] == FORBIDDEN
 
 
 @pytest.mark.parametrize("when", ["soon", "12", "3w", "2027-13-01"])
@@ -39,7 +39,7 @@ def test_a_project_is_made_shared_and_left(shell: Shell) -> None:
     assert [row["id"] for row in json.loads(bob.run("project", "list", "--json"))] == ["derma"]
     assert [row["user"] for row in json.loads(bob.run("project", "members", "derma", "--json"))] == ["ada", "bob"]
     assert shell.run("project", "drop", "derma", "bob") == "bob is no member of derma any more"
-    assert bob.refused("job", job_id)[0] == FAILED
+    assert bob.refused("job", job_id)[0] == MISSING
     assert shell.refused("project", "remove", "derma")[0] == FAILED
 
 
