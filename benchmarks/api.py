@@ -41,7 +41,7 @@ NAMES = ("train", "baseline", "ablation", "night run", "reviewer 2")
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that was sent when it was due. seconds: from then to its last byte."""
+    """A request that was sent when it was due. seconds: from then to its last byte. status: 0: it was cut off."""
 
     kind: str
     due: float
@@ -211,7 +211,11 @@ def load(address: str, secrets: dict[str, str], kinds: dict[str, Kind]) -> list[
             due = begun + number / RATE
             time.sleep(max(0.0, due - time.perf_counter()))
             name = names[number % len(names)]
-            status = caller.ask(kinds[name].path(number), kinds[name].who)
+            try:
+                status = caller.ask(kinds[name].path(number), kinds[name].who)
+            except (OSError, http.client.HTTPException):
+                caller.connection.close()
+                status = 0
             found.append(Asked(name, due - begun, time.perf_counter() - due, status))
 
     senders = [threading.Thread(target=send) for _ in range(SENDERS)]

@@ -119,7 +119,7 @@ def settle(
 ) -> None:
     """What follows from the end of a job that imports a version: it is ready, or refused with all that was found.
 
-    The job's files become the version's: they go when the version goes.
+    The job's files are the version's, too, and go with it.
     """
     row = session.execute(
         select(ModelVersion.id, ModelVersion.model_id).where(
@@ -138,11 +138,11 @@ def settle(
         for file in stored
         if file.name in places
     }
-    session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_(places)))
     digest = digest_of(files)
     known = _with_content(session, row.model_id, digest)
     values: dict[str, Any] = {"digest": digest, "ready_at": now_ms()}
     if known is not None:
+        session.execute(delete(Artifact).where(Artifact.job_id == job_id))
         values |= {"state": "duplicate", "same_as": known}
     else:
         values |= {name: summary[name] for name in ("members", "card", "metrics", "provenance")}
@@ -204,8 +204,10 @@ def remove(session: Session, version_id: str, user: str) -> set[str]:
     gone = {"state": "removed", "removed_by": user, "removed_at": now_ms()}
     is_there = ModelVersion.state != "removed"
     session.execute(update(ModelVersion).where(ModelVersion.id == version_id, is_there).values(**gone))
-    files = session.scalars(select(ModelVersion.files).where(ModelVersion.id == version_id)).one()
-    keys = {str(file["key"]) for file in files.values()}
+    version = session.get_one(ModelVersion, version_id)
+    if version.source == "imported":  # its job did nothing but bring it
+        session.execute(delete(Artifact).where(Artifact.job_id == version.job_id))
+    keys = {str(file["key"]) for file in version.files.values()}
     keys -= set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
     for other in session.scalars(select(ModelVersion.files).where(ModelVersion.id != version_id)):
         keys -= {str(file["key"]) for file in other.values()}

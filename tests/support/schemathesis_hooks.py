@@ -1,6 +1,6 @@
 """What generated requests are given of a service that has something in it, and what answers are held against.
 
-Ids and names that are drawn at random lead nowhere; about half of them are replaced by those of what is there, so that
+Ids and names that are drawn at random lead nowhere; most of them are replaced by those of what is there, so that
 requests come through to it. What is there stays: requests that would take it away, or the token that asks, are left
 out; what such requests make themselves they may remove.
 """
@@ -32,19 +32,20 @@ MOST_WAIT = "wait=1"  # seconds; examples would wait longer
 
 @dataclass(frozen=True)
 class Seeds:
-    """What is there. jobs: ids; known: for each parameter of paths, values that lead somewhere."""
+    """What is there. jobs: ids, first that of one which has files. known: for each parameter of paths, values that lead
+    somewhere. kept: ids of what may not be taken away."""
 
     dataset: str
     jobs: tuple[str, ...]
     known: Mapping[str, tuple[Any, ...]]
-    kept: frozenset[str]  # ids of what may not be taken away
+    kept: frozenset[str]
 
 
 def give(schema: Any, seeds: Seeds) -> None:
     """Lets a schema draw what is there."""
 
     def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-        return path_parameters and {name: _known(seeds, name, value) for name, value in path_parameters.items()}
+        return path_parameters and _known(seeds, path_parameters)
 
     def map_headers(context: Any, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         return headers and {**headers, **({"Prefer": MOST_WAIT} if "Prefer" in headers else {})}
@@ -66,14 +67,23 @@ def takes_away(seeds: Seeds, case: Case[Any]) -> bool:
     )
 
 
-def _known(seeds: Seeds, name: str, drawn: Any) -> Any:
-    known = seeds.known.get(name, ())
-    return known[_number(drawn) // 2 % len(known)] if known and _number(drawn) % 2 else drawn
+def _known(seeds: Seeds, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a path that lead somewhere, three times of four."""
+    number = _number(drawn)
+    if number % 4 == 0:
+        return drawn
+    chosen = {name: values[number // 4 % len(values)] for name, values in seeds.known.items() if name in drawn}
+    if {"job_id", "name"} <= chosen.keys():
+        chosen["job_id"] = seeds.jobs[0]  # the one that has files
+    return {**drawn, **chosen}
 
 
 def _applied(seeds: Seeds, body: dict[str, Any]) -> dict[str, Any]:
-    """A body whose data set and model are there, more often than not."""
+    """A body whose data set, format and model are there, more often than not."""
     number = _number(body)
+    if isinstance(body.get("format"), str) and number % 3:
+        rest = {name: value for name, value in body.items() if name != "source"}
+        body = {**rest, "name": f"set-{number % 1000}", "format": "csv", "path": "/data"}
     if isinstance(body.get("dataset"), str) and number % 4:
         body = {**body, "dataset": seeds.dataset}
     if body.get("kind") in ("predict", "evaluate", "explain") and isinstance(body.get("spec"), dict) and number % 3:

@@ -3,17 +3,23 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from services import jobs
+from services.claims import NewJob
+from services.database import Database
 from services.migration import migrate
+from services.order import Offer
 from services.settings import Settings
-from services.telemetry import metrics
+from services.telemetry import catalogue, metrics
 from services.telemetry.catalogue import ALL
 from services.web import create_app
+from services.worker.lease import LeaseKeeper
 
 ROOT = Path(__file__).parents[4]
 
@@ -104,15 +110,29 @@ def test_a_worker_tells_its_own_series_from_zero_and_that_of_no_other(unused_por
 
 @pytest.fixture
 def unused_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def test_a_counter_that_is_used_without_its_labels_is_refused() -> None:
-    from services.telemetry import catalogue
-
     with pytest.raises(ValueError, match="label"):
         metrics.count(catalogue.HTTP_REQUESTS)
+
+
+def test_a_refused_write_and_a_lost_lease_are_counted(database: Database) -> None:
+    def told(name: str) -> float:
+        values = re.findall(rf"^{re.escape(name)} (.+)$", metrics.exposition().decode(), re.MULTILINE)
+        return float(values[0]) if values else 0.0
+
+    stale, lost = "bgpanet_stale_writes_refused_total", 'bgpanet_leases_lost_total{why="taken"}'
+    before = told(stale), told(lost)
+    jobs.submit(database, NewJob("train", "a", {}, "d", "ada"))
+    claim = jobs.claim(database, "w", Offer(("any",)), 30)
+    assert claim is not None
+    jobs.release(database, claim.lease, "it was taken back")
+    keeper = LeaseKeeper(database, claim.lease, 0.4, lambda: None)
+    keeper.start()
+    keeper.join(30)
+    assert keeper.lost
+    assert (told(stale), told(lost)) == (before[0] + 1, before[1] + 1)
