@@ -88,14 +88,14 @@ def list_jobs(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> Page:
     """Jobs in the filter's order; without a parent in the filter only those that have none. cursor: the last id."""
-    query = _JOBS.where(_visible(principal))
+    query = select(Job.id).where(_visible(principal))
     query = query.where(Job.parent_id == wanted.parent if wanted.parent else Job.parent_id.is_(None))
     if wanted.state:
         query = query.where(Job.state == wanted.state)
     if wanted.kind:
         query = query.where(Job.kind == wanted.kind)
     if wanted.dataset:
-        query = query.where(_named(wanted.dataset))
+        query = query.join(Dataset).where(_named(wanted.dataset))
     if wanted.q:
         query = query.where(Job.name.icontains(wanted.q, autoescape=True))
     columns, descending = SORTS[wanted.sort]
@@ -103,10 +103,11 @@ def list_jobs(
         query = query.where(_after(columns, descending, cursor))
     order = [column.desc() if descending else column.asc() for column in columns]
     with database.read() as session:
-        rows = session.execute(query.order_by(*order).limit(limit + 1)).all()
-        more = len(rows) > limit
-        items = _render(session, rows[:limit])
-    return Page(items, items[-1]["id"] if more else None)
+        # Ids first: rows are wide, and whatever has to be put in order is put in order without them.
+        ids = session.scalars(query.order_by(*order).limit(limit + 1)).all()
+        rows = {row[0].id: row for row in session.execute(_JOBS.where(Job.id.in_(ids[:limit])))}
+        items = _render(session, [rows[job_id] for job_id in ids[:limit] if job_id in rows])
+    return Page(items, ids[limit - 1] if len(ids) > limit else None)
 
 
 def _after(columns: Sequence[InstrumentedAttribute[Any]], descending: bool, cursor: str) -> ColumnElement[bool]:
