@@ -75,7 +75,7 @@ class Worker(threading.Thread):
         if self.fails:
             jobs.fail(self.context.database, claim.lease, "internal", "it broke")
             return
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"predicted": "nv", "probabilities": {"mel": 0.1, "nv": 0.9}, "error": None, "overlay": f"overlay-{n}.png"}
             for n in range(len(self.images))
         ]
