@@ -143,7 +143,7 @@ def describe(index: Index, locked: Index | None, spec: RegisterSpec, checks: Che
         "findings": told["findings"],
         "checks": {
             **{name: told[name] for name in ("images", "missing")},
-            **{name: {kind: len(pairs) for kind, pairs in told[name].items()} for name in ("duplicates", "shared")},
+            **{name: {kind: pairs["count"] for kind, pairs in told[name].items()} for name in ("duplicates", "shared")},
             "unreadable": len(told["unreadable"]),
         },
     }
