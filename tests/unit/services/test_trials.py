@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, select
 
 from bgpanet.errors import InvalidInput
 from services import jobs, models, retention, trials, views
-from services.claims import NewArtifact
+from services.claims import Claim, NewArtifact
 from services.context import Context
 from services.errors import Busy, NoAnswer, NotFound
 from services.models import Wanted
@@ -75,7 +75,7 @@ class Worker(threading.Thread):
         if self.fails:
             jobs.fail(self.context.database, claim.lease, "internal", "it broke")
             return
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"predicted": "nv", "probabilities": {"mel": 0.1, "nv": 0.9}, "error": None, "overlay": f"overlay-{n}.png"}
             for n in range(len(self.images))
         ]
@@ -149,7 +149,7 @@ def test_a_worker_that_fails_is_told_of_and_nothing_stays(context: Context) -> N
 
 
 def test_what_a_worker_still_has_is_swept_away_later(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    claims = []
+    claims: list[Claim] = []
 
     def take() -> None:
         while not claims:
