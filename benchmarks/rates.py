@@ -9,6 +9,8 @@ import datetime
 import json
 import os
 import platform
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,11 +23,12 @@ import redis
 from sqlalchemy import func, select, text
 
 from benchmarks.product import DATASET, Product, product, until
+from bgpanet.data import synthetic
 from services import jobs, submission
 from services.database import Database
 from services.order import Offer
 from services.submission import Request
-from services.tables import Job, Metric, Worker
+from services.tables import Job, Worker
 from tests.support.cluster import ADMIN, tiny_spec
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,14 +40,12 @@ WAITING = 480  # jobs that are claimed as fast as can be
 
 @dataclass(frozen=True)
 class Rates:
-    """Measured. sql: transactions; redis: commands; …_per_job: beside what a busy slot costs a second.
+    """Measured. redis: commands; …_per_job: beside what a busy slot costs a second.
 
     connections: of a worker of so many slots, at most at once. rows_per_said_step, rows_per_epoch: metrics of a
     training. renewals, claims: what this PostgreSQL managed a second; redis_pairs: pushes and pops that Redis did.
     """
 
-    sql_per_job: float
-    sql_per_slot_second: float
     redis_per_job: float
     redis_per_slot_second: float
     connections: dict[int, int]
@@ -61,7 +62,6 @@ class Round:
 
     jobs: int
     slot_seconds: float
-    sql: int
     redis: int
     connections: int
 
@@ -71,12 +71,10 @@ def measure() -> Rates:
     with product() as running:
         alone = {slots: _round(running, slots, slots, 3.0).connections for slots in (1, 4)}
         short, long = (_round(running, SLOTS, ROUND, seconds) for seconds in LENGTHS)
-        sql, redis_commands = (_line(short, long, name) for name in ("sql", "redis"))
-        said, epochs = _metric_rows(running)
+        said, epochs = _metric_rows(running.folder)
         renewals, claims = _renewals(running), _claims(running)
         return Rates(
-            *sql,
-            *redis_commands,
+            *_line(short, long),
             {**alone, SLOTS: max(short.connections, long.connections)},
             said,
             epochs,
@@ -86,18 +84,17 @@ def measure() -> Rates:
         )
 
 
-def _line(short: Round, long: Round, name: str) -> tuple[float, float]:
-    """(a job, a slot-second): what both rounds fit. They have as many jobs."""
-    values = getattr(short, name), getattr(long, name)
-    slope = (values[1] - values[0]) / (long.slot_seconds - short.slot_seconds)
-    return (values[0] - slope * short.slot_seconds) / short.jobs, slope
+def _line(short: Round, long: Round) -> tuple[float, float]:
+    """Redis commands of (a job, a slot-second): what both rounds fit. They have as many jobs."""
+    slope = (long.redis - short.redis) / (long.slot_seconds - short.slot_seconds)
+    return (short.redis - slope * short.slot_seconds) / short.jobs, slope
 
 
 def _round(running: Product, slots: int, count: int, seconds: float) -> Round:
     before = _succeeded(running)
     with running.process("benchmarks.workers", "sleeping", str(slots), str(seconds)):
         until(lambda: True if _slots(running) == slots else None, "slots are there")
-        sql, commands = _sql_commits(running), _redis_commands(running)
+        commands = _redis_commands(running)
         begun = time.perf_counter()
         peak = [0]
         with _watching(lambda: peak.__setitem__(0, max(peak[0], _connections(running)))):
@@ -105,48 +102,25 @@ def _round(running: Product, slots: int, count: int, seconds: float) -> Round:
                 submission.submit(running.context, ADMIN, Request(kind="train", dataset=DATASET, spec=tiny_spec(1)))
             until(lambda: True if _succeeded(running) - before == count else None, "all succeed", seconds=600)
         busy = slots * (time.perf_counter() - begun)
-        own = _own_commits(running)  # what this process asked, to be taken off
-        taken = Round(count, busy, _sql_commits(running) - sql - own, _redis_commands(running) - commands, peak[0])
+        taken = Round(count, busy, _redis_commands(running) - commands, peak[0])
     until(lambda: True if _slots(running) == 0 else None, "the worker has left")
     return taken
-
-
-_asked: Counter[str] = Counter()
-
-
-def _own_commits(running: Product) -> int:
-    taken = _asked["reads"]
-    _asked.clear()
-    return taken
-
-
-def _scalar(running: Product, statement: str) -> int:
-    """A figure of the server's own; its transaction is counted, to be taken off."""
-    _asked["reads"] += 1
-    with running.context.database.read() as session:
-        return int(session.scalar(text(statement)) or 0)
-
-
-def _sql_commits(running: Product) -> int:
-    return _scalar(
-        running, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
-    )
 
 
 def _connections(running: Product) -> int:
     """Of the worker: all but those of this process."""
     mine = running.context.database.engine.pool.checkedout() + running.context.database.engine.pool.checkedin()  # type: ignore[attr-defined]
-    return _scalar(running, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") - int(mine)
+    with running.context.database.read() as session:
+        all_of_them = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return int(session.scalar(all_of_them) or 0) - int(mine)
 
 
 def _succeeded(running: Product) -> int:
-    _asked["reads"] += 1
     with running.context.database.read() as session:
         return session.scalar(select(func.count()).where(Job.state == "succeeded", Job.kind == "train")) or 0
 
 
 def _slots(running: Product) -> int:
-    _asked["reads"] += 1
     with running.context.database.read() as session:
         return session.scalar(select(func.count()).select_from(Worker)) or 0
 
@@ -173,23 +147,17 @@ def _watching(look: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _metric_rows(running: Product) -> tuple[int, int]:
-    """Rows of metrics at a step that is told, and at an epoch's end, of a real training."""
-    with running.process("services.cli", "worker", "--slots", "1", "--threads", "1"):
-        request = Request(kind="train", dataset=DATASET, spec=tiny_spec(2))
-        job = submission.submit(running.context, ADMIN, request)[0]["id"]
-        until(lambda: True if _state(running, job) == "succeeded" else None, "the training succeeds", seconds=600)
-    with running.context.database.read() as session:
-        names = dict(
-            session.execute(select(Metric.name, func.count()).where(Metric.job_id == job).group_by(Metric.name)).all()
-        )
-    epochs = 2
-    return sum(count > epochs for count in names.values()), sum(count == epochs for count in names.values())
-
-
-def _state(running: Product, job: str) -> str:
-    with running.context.database.read() as session:
-        return session.scalar(select(Job.state).where(Job.id == job)) or ""
+def _metric_rows(folder: Path) -> tuple[int, int]:
+    """Rows of metrics at a step that is told, and at an epoch's end, of a real training of two epochs."""
+    synthetic.draw(folder / "learned", lesions=24)
+    spec = tiny_spec(2, batch_size=4) | {"data": {"format": "ham10000", "path": str(folder / "learned")}}
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    told = folder / "events"
+    command = ["bgpanet", "train", str(folder / "spec.json"), "--output", str(folder / "run"), "--events", str(told)]
+    subprocess.run([sys.executable, "-m", *command], check=True)  # noqa: S603
+    events = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    names = Counter(name for event in events if event["type"] == "metrics" for name in event["values"])
+    return sum(count > 2 for count in names.values()), sum(count == 2 for count in names.values())
 
 
 def _renewals(running: Product) -> float:

@@ -14,6 +14,8 @@ from benchmarks.rates import RESULTS, Rates
 from bgpanet.catalogue import MODELS
 from bgpanet.specs import TrainingSpec
 from bgpanet.training.fit import MAX_POINTS
+from services.worker.lease import WRITE_SECONDS
+from services.worker.slots import BEAT_SECONDS
 
 BYTES_PER_PARAMETER = 12  # of a checkpoint: weights and both of AdamW's moments, fp32
 EPOCH_IMAGES = 0.64  # of a data set that one training learns from: four of five folds, less those for validation
@@ -36,7 +38,8 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Load:
-    """Of so many busy GPUs, a second unless it says otherwise."""
+    """Of so many busy GPUs, a second unless it says otherwise. sql: transactions of leases and of telling that a slot
+    is there; those of a job's begin and end are not in it."""
 
     gpus: int
     job_seconds: float
@@ -75,7 +78,7 @@ def load(gpus: int, rates: Rates, assumed: Assumed) -> Load:
         jobs=jobs,
         images=gpus * assumed.images_a_second,
         metric_rows=jobs * rows,
-        sql=jobs * rates.sql_per_job + gpus * rates.sql_per_slot_second,
+        sql=gpus * (1 / WRITE_SECONDS + 1 / BEAT_SECONDS),
         connections=-(-gpus // assumed.slots) * connections(rates.connections, assumed.slots),
         redis=jobs * rates.redis_per_job + gpus * rates.redis_per_slot_second,
         store_bytes=gpus * checkpoint / assumed.checkpoint_seconds,

@@ -13,10 +13,10 @@ from services.dashboard.lists import template, visible_jobs
 from services.views import JobFilter
 
 routes = Blueprint("overview", __name__)
-MOST_RUNNING, MOST_WAITING, MOST_FAILED = 12, 8, 5
+MOST_RUNNING, MOST_WAITING, MOST_FAILED = 12, 5, 5
 SPARK_POINTS = 40
 SHOWN = (("validation_balanced_accuracy", "balanced accuracy"), ("train_loss", "loss"))
-last_day = overview.Remembered(overview.last_day, seconds=20)
+last_day = overview.Remembered(overview.last_day, seconds=60)
 stored = overview.Remembered(overview.storage, seconds=300)
 
 

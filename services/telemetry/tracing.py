@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry, from the HTTP request over the queue to the child's epochs; off unless an address is set.
 
-While it is off nothing of OpenTelemetry is imported, and all of this does nothing. A claim is no answer to a certain
+While it is off nothing here imports OpenTelemetry or does anything. A claim is no answer to a certain
 wake-up, so a job's trace is kept with its row: `current` is stored when it is submitted, and each of its attempts goes
 on from there, whichever worker has it. What the children do is told by the worker from their events.
 """

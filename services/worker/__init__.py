@@ -1,12 +1,13 @@
 """A worker: a Celery process that takes wake-ups, claims jobs and supervises their children. No torch in here."""
 
+import logging
 import os
 import socket
 import threading
 from dataclasses import dataclass
 from functools import partial
 
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from services.context import Context
 from services.queue import WAKE, queue_name
@@ -58,6 +59,11 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     def drain(**_: object) -> None:
         departure.ask()
         pool.drain()
+
+    @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def keep_logs(**_: object) -> None:
+        """Celery would raise the level of all loggers; told so, it leaves them as they are."""
+        logging.getLogger("celery").setLevel(logging.WARNING)
 
     @context.celery.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake() -> None:

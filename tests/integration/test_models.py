@@ -114,8 +114,8 @@ def test_the_life_of_a_registered_model(running: Cluster, client: Client, tmp_pa
         assert session.scalars(select(Job.id).where(Job.kind == "trial")).all() == []
     assert list(running.context.store.keys("trials/")) == []
 
-    exported = registry.export("spots@champion", tmp_path / "spots.zip")
-    imported = registry.import_model("elsewhere", exported)
+    bundle = registry.export("spots@champion", tmp_path / "spots.zip")
+    imported = registry.import_model("elsewhere", bundle)
     assert (imported["state"], imported["source"], imported["version"]) == ("ready", "imported", 1)
     assert imported["digest"] == made["digest"]
     assert imported["metrics"] == made["metrics"]

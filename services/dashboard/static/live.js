@@ -1,6 +1,6 @@
-// Keeps a page up to date: asks for its live regions every two seconds and changes in place what differs, so that
-// focus, scrolling and open details stay. Rests while nothing runs or nobody looks; where stream.js hears of news, it asks
-// when there are some.
+// Keeps a page up to date: asks for its live regions every two seconds (`data-every` says otherwise) and changes in place
+// what differs, so that focus, scrolling and open details stay. Rests while nothing runs or nobody looks; where stream.js
+// hears of news, it asks when there are some.
 "use strict";
 (() => {
   const EVERY_MS = 2000, MOST_WAIT_MS = 30000, MOST_LINES = 2000;
@@ -117,7 +117,8 @@
 
   function plan() {
     clearTimeout(timer);
-    timer = setTimeout(tick, Math.min(EVERY_MS * 2 ** failures, MOST_WAIT_MS));
+    const every = Number(document.querySelector("[data-every]")?.dataset.every ?? EVERY_MS);
+    timer = setTimeout(tick, Math.min(every * 2 ** failures, MOST_WAIT_MS));
   }
 
   document.addEventListener("news", tick);

@@ -10,8 +10,6 @@ from bgpanet.catalogue import MODELS
 from tests.support.deployment import ROOT
 
 RATES = Rates(
-    sql_per_job=40.0,
-    sql_per_slot_second=1.5,
     redis_per_job=10.0,
     redis_per_slot_second=2.0,
     connections={1: 4, 4: 8, 16: 20},
@@ -28,7 +26,7 @@ ASSUMED = Assumed(images=1_000, images_a_second=100.0, checkpoint_seconds=60.0, 
 def test_one_gpu_asks_what_can_be_worked_out_by_hand() -> None:
     found = load(1, RATES, ASSUMED)
     assert found.job_seconds == pytest.approx(1152)
-    assert found.sql == pytest.approx(40 / 1152 + 1.5)
+    assert found.sql == pytest.approx(1.2)  # a lease every second, a sign of life every five
     assert found.redis == pytest.approx(10 / 1152 + 2)
     # Every second step is told, since 3,600 are more than a curve has points.
     assert found.metric_rows == pytest.approx((1800 * 3 + 180 * 5) / 1152)
