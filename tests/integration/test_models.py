@@ -92,9 +92,9 @@ def test_the_life_of_a_registered_model(running: Cluster, client: Client, tmp_pa
         contents.append(client.job(str(job["id"])).download("predictions.csv", tmp_path / "p.csv").read_bytes())
     assert contents[0] == contents[1]
 
-    exported = client.job(registry.export_onnx("spots@1")["id"]).wait(timeout=900, progress=False)
-    assert exported.summary["largest_difference"] <= exported.summary["bound"] == 1e-4
-    graph = exported.download("model.onnx", tmp_path / "model.onnx")
+    export = client.job(registry.export_onnx("spots@1")["id"]).wait(timeout=900, progress=False)
+    assert export.summary["largest_difference"] <= export.summary["bound"] == 1e-4
+    graph = export.download("model.onnx", tmp_path / "model.onnx")
 
     one, broken = picture(tmp_path / "one.jpg", with_exif=True), tmp_path / "two.jpg"
     broken.write_bytes(b"no image")
