@@ -64,7 +64,10 @@ def model_list(
     q: Annotated[str | None, typer.Option("-q", help="only those with this text in their name")] = None,
     as_json: Json = False,
 ) -> None:
-    """Registered models, newest first. `bgpanet models` lists networks that can be trained."""
+    """Registered models, newest first. `bgpanet models` lists networks that can be trained.
+
+    Example: bgpanet model list -q lesions
+    """
     with Client() as client:
         rows = list(client.registry.list(q))
     if as_json:
@@ -86,7 +89,10 @@ def model_list(
 @app.command("show")
 @verb
 def model_show(model: Reference, as_json: Json = False) -> None:
-    """The versions of a model, or one of them with where it came from."""
+    """The versions of a model, or one of them with where it came from.
+
+    Example: bgpanet model show lesions@champion
+    """
     with Client() as client:
         if "@" not in model:
             rows = client.registry.versions(model)
@@ -119,7 +125,10 @@ def model_alias(
     drop: Annotated[bool, typer.Option("--drop", help="forget the alias")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have an alias stand for a version from now on, at once. Example: bgpanet model alias lesions champion 2"""
+    """Have an alias stand for a version from now on, at once.
+
+    Example: bgpanet model alias lesions champion 2
+    """
     if drop == (version is not None):
         stop("name either a version or --drop", USAGE)
     with Client() as client:
@@ -229,7 +238,10 @@ def model_predict(
 @app.command("remove")
 @verb
 def model_remove(model: Reference, as_json: Json = False) -> None:
-    """Delete the files of one version (NAME@3), or of all (NAME). What they were, and came from, can still be shown."""
+    """Delete the files of one version (NAME@3), or of all (NAME). What they were, and came from, can still be shown.
+
+    Example: bgpanet model remove lesions@3
+    """
     with Client() as client:
         client.registry.remove(model)
     print_json({"removed": model}) if as_json else print(f"removed {model}")
