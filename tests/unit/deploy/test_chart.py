@@ -2,7 +2,6 @@
 docker-compose.yml starts."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -259,10 +258,9 @@ def test_values_that_could_not_work_are_refused_by_name(values: dict[str, Any], 
 
 
 def test_chart_images_and_product_have_one_version() -> None:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        version = tomllib.load(file)["project"]["version"]
-    described = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    assert described["appVersion"] == version
+    version = str(yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"])
+    for name in ("api", "worker"):
+        assert f"ARG VERSION={version}\n" in (ROOT / "deploy" / f"{name}.Dockerfile").read_text(encoding="utf-8")
     assert {image["tag"] for image in (DEFAULTS["image"]["api"], DEFAULTS["image"]["worker"])} == {version}
     for service in compose()["services"].values():
         if "build" in service:
