@@ -12,6 +12,7 @@ from services import api, dashboard, readiness, serving
 from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
+from services.dashboard.errors import nowhere
 from services.last_use import LastUse
 from services.refusals import Refusals
 from services.settings import Settings
@@ -46,7 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     tracing.start(settings.traces_url, "api", bgpanet.__version__)
     requests.observe(app, serving.STARTED)
     _health(app)
-    handle_errors(app)
+    handle_errors(app, nowhere)
     app.after_request(_harden)
     if is_https:
         app.after_request(_only_https)

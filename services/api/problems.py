@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -13,6 +13,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from bgpanet.errors import InvalidInput, Problem
 from services.errors import Busy, Conflict, Damaged, Forbidden, NoAnswer, NotFound, ServiceError, StorageError
 from services.telemetry.requests import request_id
+
+Shown = tuple[str, int]  # a page and its status
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ def problem(status: int, title: str, detail: str = "", problems: Iterable[Proble
     return response
 
 
-def handle_errors(target: Blueprint | Flask) -> None:
-    """Registers the handlers on a blueprint (its own routes) or an app (everything else)."""
+def handle_errors(target: Blueprint | Flask, page: Callable[[HTTPException], Shown | None] = lambda _: None) -> None:
+    """Registers the handlers on a blueprint (its own routes) or an app (everything else). page: what somebody sees in
+    a problem's place who asks with a browser; None: the problem."""
 
     def invalid(error: InvalidInput) -> Response:
         return problem(422, "The request is wrong", f"{len(error.problems)} problem(s)", error.problems)
@@ -70,9 +73,11 @@ def handle_errors(target: Blueprint | Flask) -> None:
         response.headers["Retry-After"] = "5"
         return response
 
-    def http(error: HTTPException) -> Response | BaseResponse:
+    def http(error: HTTPException) -> Response | BaseResponse | Shown:
         if isinstance(error, RequestRedirect):
             return error.get_response()
+        if (shown := page(error)) is not None:
+            return shown
         response = problem(error.code or 500, error.name, error.description or "")
         if error.code == 401:
             response.headers["WWW-Authenticate"] = "Bearer"

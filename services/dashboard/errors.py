@@ -11,6 +11,14 @@ from services.errors import Busy, Conflict, Forbidden, NotFound, StorageError
 log = logging.getLogger(__name__)
 
 
+def nowhere(error: HTTPException) -> tuple[str, int] | None:
+    """The page of an address that no part of the product has, for browsers; None for whoever else asks."""
+    is_browser = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    if request.path.startswith("/api/") or not is_browser or error.code is None:
+        return None
+    return render_template("error.html", status=error.code, title=error.name, detail=error.description), error.code
+
+
 def handle_errors(target: Blueprint) -> None:
     """Registers the handlers for what goes wrong on the dashboard's own routes."""
 

@@ -7,7 +7,7 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const options = document.getElementById("curve-options");
   const smoothing = document.getElementById("smoothing"), logarithmic = document.getElementById("logarithmic");
-  let charts = [], drawnAt = 0, asking = false, again = false, zoomed = null;
+  let charts = [], drawnAt = 0, asking = false, again = false, zoomed = null, due = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -101,7 +101,9 @@
 
   document.addEventListener("live", () => {
     const ended = document.querySelector("[data-live][data-active]") === null;
-    if (ended || Date.now() - drawnAt >= EVERY_MS) refresh();
+    const wait = ended ? 0 : drawnAt + EVERY_MS - Date.now();
+    if (wait <= 0) refresh();
+    else due ??= setTimeout(() => { due = null; refresh(); }, wait);  // no other news may come
   });
   dark.addEventListener("change", draw);
   smoothing?.addEventListener("change", refresh);

@@ -346,3 +346,16 @@ def test_pages_are_kept_nowhere_and_plotly_for_long(ids: dict[str, str], made: S
     assert zipped.headers["Content-Encoding"] == "gzip"
     assert len(zipped.data) < len(plain.data) / 2
     assert anybody.get("/static/vendor/plotly-0.0.min.js").status_code == 404
+
+
+def test_an_address_that_nothing_has_is_a_page_for_browsers_and_a_problem_for_programs(made: Service) -> None:
+    client = made.app.test_client()
+    page = client.get("/no-such-page", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert "<h1>Not Found</h1>" in page.text
+    for path, accept in (("/no-such-page", "*/*"), ("/api/v1/nothing", "text/html")):
+        answer = client.get(path, headers={"Accept": accept})
+        assert (answer.status_code, answer.mimetype) in (
+            (404, "application/problem+json"),
+            (401, "application/problem+json"),
+        )
