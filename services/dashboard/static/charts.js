@@ -102,8 +102,10 @@
   document.addEventListener("live", () => {
     const ended = document.querySelector("[data-live][data-active]") === null;
     const wait = ended ? 0 : drawnAt + EVERY_MS - Date.now();
-    if (wait <= 0) refresh();
-    else due ??= setTimeout(() => { due = null; refresh(); }, wait);  // no other news may come
+    if (wait <= 0) {
+      due = clearTimeout(due) ?? null;
+      refresh();
+    } else due ??= setTimeout(() => { due = null; refresh(); }, wait);  // no other news may come
   });
   dark.addEventListener("change", draw);
   smoothing?.addEventListener("change", refresh);
