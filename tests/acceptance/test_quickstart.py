@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def test_a_script_of_the_quickstart_leads_from_upload_to_predictions(
 ) -> None:
     language, text = SCRIPTS[way]
     shutil.copy(archive, tmp_path / "lesions.zip")
+    with zipfile.ZipFile(tmp_path / "lesions.zip", "a") as file:
+        file.comment = way.encode()  # other bytes for each, so that each really uploads
     command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euo", "pipefail", "-c", text]
     home = {"BGPANET_HOME": str(tmp_path / "nobody")}  # so that only the two variables tell where it is
     done = subprocess.run(command, cwd=tmp_path, env=environment(**service, **home), capture_output=True, text=True)
