@@ -1,11 +1,82 @@
 """The only reader of the environment."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import urlsplit
+
+ROLES = ("viewer", "researcher", "admin")
+
+
+@dataclass(frozen=True)
+class OpenID:
+    """Where people may sign in beside tokens.
+
+    issuer: the provider, as its discovery document names it. name: what it is called on the sign-in page. roles: groups
+    of `groups_claim` with the role of who is in them; `*` is everybody whom the provider lets in. user_claim: the claim
+    that is the user's name here. scope: what is asked for. session_hours: after which one signs in again.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    roles: tuple[tuple[str, Literal["viewer", "researcher", "admin"]], ...]
+    name: str = "OpenID Connect"
+    user_claim: str = "email"
+    groups_claim: str = "groups"
+    scope: str = "openid profile email"
+    session_hours: float = 12.0
+
+    @classmethod
+    def load(cls, get: Callable[[str], str | None]) -> "OpenID | None":
+        """None where no issuer is named. Raises ValueError."""
+        issuer = get("BGPANET_OPENID_ISSUER")
+        if not issuer:
+            return None
+        parts = urlsplit(issuer)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
+            raise ValueError(f"BGPANET_OPENID_ISSUER={issuer!r} must begin with https://")
+        needed = {name: get(f"BGPANET_OPENID_{name}") or "" for name in ("CLIENT_ID", "CLIENT_SECRET", "ROLES")}
+        if missing := [f"BGPANET_OPENID_{name}" for name, value in needed.items() if not value]:
+            raise ValueError(f"BGPANET_OPENID_ISSUER needs {', '.join(missing)}, too")
+        hours = "BGPANET_OPENID_SESSION_HOURS"
+        return cls(
+            issuer=issuer,
+            client_id=needed["CLIENT_ID"],
+            client_secret=needed["CLIENT_SECRET"],
+            roles=tuple(_group(text.strip()) for text in needed["ROLES"].split(",")),
+            name=get("BGPANET_OPENID_NAME") or cls.name,
+            user_claim=get("BGPANET_OPENID_USER_CLAIM") or cls.user_claim,
+            groups_claim=get("BGPANET_OPENID_GROUPS_CLAIM") or cls.groups_claim,
+            scope=get("BGPANET_OPENID_SCOPE") or cls.scope,
+            session_hours=_number(hours, get(hours), cls.session_hours, 8_760, "hours"),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables that load it."""
+        values = {
+            "ISSUER": self.issuer,
+            "CLIENT_ID": self.client_id,
+            "CLIENT_SECRET": self.client_secret,
+            "ROLES": ",".join(f"{group}={role}" for group, role in self.roles),
+            "NAME": self.name,
+            "USER_CLAIM": self.user_claim,
+            "GROUPS_CLAIM": self.groups_claim,
+            "SCOPE": self.scope,
+            "SESSION_HOURS": str(self.session_hours),
+        }
+        return {f"BGPANET_OPENID_{name}": value for name, value in values.items()}
+
+
+def _group(text: str) -> tuple[str, Literal["viewer", "researcher", "admin"]]:
+    group, _, role = text.rpartition("=")
+    if not group or role not in ROLES:
+        raise ValueError(
+            f"BGPANET_OPENID_ROLES: {text!r} must be like staff=researcher, with a role of {', '.join(ROLES)}"
+        )
+    return group, cast(Literal["viewer", "researcher", "admin"], role)
 
 
 @dataclass(frozen=True)
@@ -35,6 +106,7 @@ class Settings:
     streams, streams_per_token: how many event streams an API process serves at once, in all and of one token.
     requests_per_second, requests_at_once: how often a token may ask of each API process: steadily, and in one go.
     body_bytes: the largest body of a request, but of those that carry a part of an upload.
+    openid: where people may sign in beside tokens; None: nowhere.
     session_key: signs browser sessions; None: a key in the home, which only the processes of one host share.
     s3_public_url: how those who fetch results and upload files reach the S3 server; None: as this process does.
     metrics_host, metrics_port: where a worker or scheduler tells Prometheus what only it knows; no port: nowhere.
@@ -72,6 +144,7 @@ class Settings:
     requests_at_once: int = 1_000
     body_bytes: int = 2 * 1024 * 1024
     session_key: str | None = None
+    openid: OpenID | None = None
     s3_public_url: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -124,6 +197,7 @@ class Settings:
             requests_at_once=_count("BGPANET_REQUESTS_AT_ONCE", get("BGPANET_REQUESTS_AT_ONCE"), 1_000) or 1_000,
             body_bytes=_bytes("BGPANET_BODY_BYTES", get("BGPANET_BODY_BYTES"), 2 * 1024 * 1024),
             session_key=_session_key(get("BGPANET_SESSION_KEY")),
+            openid=OpenID.load(get),
             s3_public_url=get("BGPANET_S3_PUBLIC_URL") or None,
             metrics_host=get("BGPANET_METRICS_HOST") or "127.0.0.1",
             metrics_port=_port("BGPANET_METRICS_PORT", get("BGPANET_METRICS_PORT")),
@@ -181,6 +255,7 @@ class Settings:
             "BGPANET_LOG_FORMAT": self.log_format,
             "BGPANET_TRACES_URL": self.traces_url or "",
         }
+        values |= {} if self.openid is None else self.openid.environment()
         return {name: value for name, value in values.items() if value}
 
 

@@ -20,6 +20,7 @@ from services.tables import Token
 
 Role = Literal["viewer", "researcher", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
+SESSION = "browser session by OpenID Connect"  # the name of tokens that nobody made by hand
 Scope = Literal["read", "submit", "manage"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """Every token reads. `submit`: jobs, data sets, uploads. `manage`: projects, members, tokens, the audit trail."""
@@ -105,6 +106,21 @@ def _insert(database: Database, new: NewToken, secret: str | None, also: Also) -
         session.execute(insert(Token).values(id=token_id, digest=digest_of(secret), created_at=now_ms(), **values))
         also(session, token_id)
     return token_id, secret
+
+
+def for_session(database: Database, user: str, role: Role, hours: float) -> str:
+    """Makes the token of a browser session that began elsewhere, and ends after so many hours. Returns its secret."""
+    with database.read() as session:
+        now = session.scalar(select(now_ms())) or 0
+    new = NewToken(SESSION, user, role, expires_at=now + round(hours * 3_600_000))
+    return _insert(database, new, None, nothing)[1]
+
+
+def end_session(database: Database, digest: str) -> None:
+    """Ends the token of such a session, when somebody signs out. Tokens that people made stay."""
+    of_session = [Token.digest == digest, Token.name == SESSION, Token.revoked_at.is_(None)]
+    with database.write() as session:
+        session.execute(update(Token).where(*of_session).values(revoked_at=now_ms()))
 
 
 def verify(database: Database, secret: str) -> Principal | None:

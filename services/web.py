@@ -8,7 +8,7 @@ from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 import bgpanet
-from services import api, dashboard, readiness, serving
+from services import api, dashboard, openid, readiness, serving
 from services.api import reference
 from services.api.problems import handle_errors
 from services.context import Context
@@ -40,6 +40,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
+    if settings.openid is not None:
+        app.config["BGPANET_OPENID"] = settings.openid.name
+        app.extensions["bgpanet_openid"] = openid.client_of(app, settings.openid)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(api.create_blueprint())
     app.register_blueprint(reference.routes)

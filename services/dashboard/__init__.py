@@ -10,6 +10,7 @@ from services.dashboard import (
     formatting,
     job,
     lists,
+    openid,
     overview,
     session,
     stream,
@@ -17,7 +18,7 @@ from services.dashboard import (
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, overview, lists, job, stream, datasets, compare, submit, assets)
+PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, assets)
 NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 

@@ -20,7 +20,13 @@ from services.throttle import Throttle
 from services.tokens import Principal
 
 STATIC = ("dashboard.static", "dashboard.assets.plotly")
-OPEN = (*STATIC, "dashboard.session.login", "dashboard.session.post_login")
+OPEN = (
+    *STATIC,
+    "dashboard.session.login",
+    "dashboard.session.post_login",
+    "dashboard.openid.begin",
+    "dashboard.openid.back",
+)
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 

@@ -3,7 +3,8 @@
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services.dashboard.access import form_is_ours, own_path, sign_in
+from services import tokens
+from services.dashboard.access import context, form_is_ours, own_path, sign_in
 
 routes = Blueprint("session", __name__)
 
@@ -25,6 +26,7 @@ def post_login() -> BaseResponse | tuple[str, int]:
 
 @routes.post("/logout")
 def logout() -> BaseResponse:
+    tokens.end_session(context().database, str(session.get("token", "")))
     session.clear()
     return redirect(url_for("dashboard.session.login"), code=303)
 
