@@ -202,7 +202,8 @@ def post_predict(model_id: str) -> Response:
 def _sent_images() -> list[trials.Sent]:
     """The files of the form field `images`. Raises InvalidInput."""
     files = request.files.getlist("images")
-    problems = [Problem(name, "unknown field; send files as `images`") for name in {*request.files, *request.form}]
+    names = {name or "" for name in (*request.files, *request.form)}  # a part may come without one
+    problems = [Problem(name, "unknown field; send files as `images`") for name in sorted(names)]
     problems = [problem for problem in problems if problem.where != "images" or not files]
     if not files:
         problems.append(Problem("images", "is missing: send up to 16 files as multipart/form-data"))
@@ -210,8 +211,8 @@ def _sent_images() -> list[trials.Sent]:
         problems.append(Problem("images", f"are {len(files)}; {MOST_TRIED} at most, and a job takes any number"))
     if problems:
         raise InvalidInput(problems)
-    names = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
-    return [trials.Sent(name, file.read()) for name, file in zip(names, files, strict=True)]
+    shown = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
+    return [trials.Sent(name, file.read()) for name, file in zip(shown, files, strict=True)]
 
 
 @routes.put("/<model_id>/aliases/<alias>")
