@@ -58,6 +58,7 @@ def api(
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
+    options += ["--limit-request-line", "8190"]  # the most; a search in another script than Latin is long when encoded
     timeouts = ["--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", _shared_memory()]
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": counts}  # services.serving removes it
     os.execve(sys.executable, [*gunicorn, *options, *timeouts], environment)  # noqa: S606 - our own command

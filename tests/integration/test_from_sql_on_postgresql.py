@@ -63,8 +63,10 @@ def test_the_same_is_told_on_postgresql(context: Context) -> None:
 
 def test_reading_all_of_it_looks_at_no_job_that_has_ended(context: Context) -> None:
     """With 100,000 of them, no statement's plan goes through the tables."""
-    columns = "kind, name, dataset_id, spec, resource_class, priority, attempt, losses, max_attempts, on_failure"
-    values = "'train', 'a', 'd', '{}', 'any', 0, 1, 0, 3, 'finish_rest'"
+    columns = (
+        "project, kind, name, dataset_id, spec, resource_class, priority, attempt, losses, max_attempts, on_failure"
+    )
+    values = "'~ada', 'train', 'a', 'd', '{}', 'any', 0, 1, 0, 3, 'finish_rest'"
     more = "wants_worker, not_before, cancel_requested, pause_requested, progress, summary, created_by, created_at"
     with context.database.write() as session:
         session.execute(
