@@ -1,5 +1,6 @@
 """What the database tells Prometheus, on real PostgreSQL, and that asking it reads no job that has ended."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ OFFER = Offer(("any", "cpu"))
 
 
 @pytest.fixture
-def context(tmp_path: Path, postgres_url: str) -> Context:
+def context(tmp_path: Path, postgres_url: str) -> Iterator[Context]:
     migrate(postgres_url)
     made = Context(Settings(tmp_path, postgres_url, "redis://127.0.0.1:1/0", (tmp_path / "a").as_uri()))
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
-    return made
+    yield made
+    made.database.close()
+    made.celery.close()
 
 
 def test_the_same_is_told_on_postgresql(context: Context) -> None:
