@@ -170,10 +170,11 @@ class Job(Base):
         _index("ix_jobs_children", "parent_id", "position", where="parent_id IS NOT NULL"),
         Index("ix_jobs_owner", "created_by", "id"),
         # Pages of lists, for each filter the newest first, with all that it takes to search names.
-        _index("ix_jobs_top", "id", "name", "parent_id", where="parent_id IS NULL"),
+        _index("ix_jobs_top", "id", "name", "parent_id", "kind", where="parent_id IS NULL"),
+        _index("ix_jobs_top_kind", "kind", "id", "name", "parent_id", where="parent_id IS NULL"),
         *(
-            _index(f"ix_jobs_top_{column}", column, "id", "name", "parent_id", where="parent_id IS NULL")
-            for column in ("project", "created_by", "state", "kind", "dataset_id")
+            _index(f"ix_jobs_top_{column}", column, "id", "name", "parent_id", "kind", where="parent_id IS NULL")
+            for column in ("project", "created_by", "state", "dataset_id")
         ),
         # What is told of one job beside it: what tries it again, what its workers do, how long its like took.
         _index("ix_jobs_superseded", "superseded_by", where="superseded_by IS NOT NULL"),

@@ -21,7 +21,7 @@ def upgrade() -> None:
         op.create_index(
             f"ix_jobs_top{name}",
             "jobs",
-            [*columns, "id", "name", "parent_id"],
+            list(dict.fromkeys([*columns, "id", "name", "parent_id", "kind"])),
             sqlite_where=NO_PARENT,
             postgresql_where=NO_PARENT,
         )
