@@ -115,7 +115,8 @@ def test_a_page_is_read_along_an_index(database: Database, name: str, cursor: st
         else:
             assert "ix_jobs_top" in plan, plan
             assert "Seq Scan on jobs" not in plan, plan
-            assert wanted.dataset == "lesions" or "Sort" not in plan, plan
+            # Of two pages; and of the next to nothing that PostgreSQL expects of this search.
+            assert wanted.dataset == "lesions" or wanted.q is not None or "Sort" not in plan, plan
             assert wanted.q is None or "Index Only Scan" in plan, plan
 
 
