@@ -8,6 +8,7 @@ from flask import Response, abort, jsonify, request, url_for
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import MOST_TRIED
+from bgpanet.validation import nearest
 from services import audit, model_bundles, model_jobs, models, steering, trials
 from services.api import answers
 from services.api.access import context, reader, writer
@@ -23,6 +24,7 @@ from services.api.parsing import (
     parse_query,
 )
 from services.audit import Act
+from services.errors import NotFound
 
 routes = Section(
     "models",
@@ -38,7 +40,7 @@ routes = Section(
 
 
 @routes.get("")
-@documented({200: answers.ModelPage}, query=ModelsQuery)
+@documented({200: answers.ModelPage, 304: None}, query=ModelsQuery, headers=["If-None-Match"])
 def get_models() -> Response:
     """List the networks that can be trained, and after them the registered models, newest first."""
     query = parse_query(ModelsQuery)
@@ -84,12 +86,16 @@ def _address(version: dict[str, Any]) -> str:
 
 
 @routes.get("/<model_id>")
-@documented({200: (answers.Network, answers.RegisteredModel)}, problems=[409])
+@documented({200: (answers.Network, answers.RegisteredModel), 304: None}, headers=["If-None-Match"], problems=[409])
 def get_model(model_id: str) -> Response:
     """Show a network, or a registered model."""
     if model_id in MODELS:
         return jsonify(_network(model_id))
-    return jsonify(models.get_model(context().database, reader(), model_id))
+    try:
+        return jsonify(models.get_model(context().database, reader(), model_id))
+    except NotFound as error:
+        near = nearest(model_id, MODELS)
+        raise NotFound(f"{error}; did you mean {near!r}?" if near else str(error)) from None
 
 
 @routes.delete("/<model_id>")

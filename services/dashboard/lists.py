@@ -10,7 +10,7 @@ from services import steering, views
 from services.dashboard.access import context, own_path, reader, writer
 from services.dashboard.results import main_figure
 from services.errors import Busy, Conflict, NotFound
-from services.listing import SORTS, JobFilter
+from services.listing import HIDDEN, SORTS, JobFilter
 from services.tokens import Principal
 
 routes = Blueprint("lists", __name__)
@@ -34,7 +34,7 @@ def jobs() -> str:
         children=_children(opened, page.items),
         next_cursor=page.next_cursor,
         counts=views.count_states(context().database, reader()),
-        kinds=list(SPECS),
+        kinds=[kind for kind in SPECS if kind != HIDDEN],
         sorts=list(SORTS),
         asked={name: value for name, value in asked.items() if value},
         rest={name: value for name, value in asked.items() if value and name != "state"},

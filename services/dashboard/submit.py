@@ -2,20 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput
-from bgpanet.specs import SPECS
+from bgpanet.specs import SPECS, Kind
 from services import submission, views
 from services.dashboard.access import context, reader, writer
 from services.dashboard.forms import groups_of, read_spec
 from services.submission import Request
 
 routes = Blueprint("submit", __name__, url_prefix="/submit")
-KINDS = [kind for kind in SPECS if kind != "register"]
+KINDS: tuple[str, ...] = get_args(Kind)  # what people submit
 MICRO = {
     "model": {"name": "bgpanet_micro"},
     "subset": {"max_groups_per_class": 100},

@@ -26,7 +26,7 @@ from bgpanet.specs import TrainSpec, read_spec
 from bgpanet.training.distributed import ALONE, Processes, parts, rows_of
 from tests.support.two_processes import BATCH, SAME, gradients, train
 
-LAUNCH = "import sys; from bgpanet.runner import torchrun; sys.exit(torchrun(2, sys.argv[1:]))"
+LAUNCH = "import sys; from bgpanet.runner import torchrun; sys.exit(abs(max(torchrun(2, sys.argv[1:]), -1)))"
 
 # In fp32 two processes add the same numbers in another order. Losses and logits differ by rounding, some 1e-7. AdamW
 # divides a gradient by its own size, so where that is little more than rounding a weight may go another way, by no

@@ -1,13 +1,13 @@
 """Forms made from specs, and specs made from forms."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from bgpanet.specs import SPECS, parse_spec
+from bgpanet.specs import SPECS, Kind, parse_spec
 from services.dashboard.forms import Field, groups_of, read_spec
 
-KINDS = [kind for kind in SPECS if kind != "register"]
+KINDS: tuple[str, ...] = get_args(Kind)
 NEEDED: dict[str, dict[str, Any]] = {
     "study": {
         "variants": [{"name": "a", "set": {}}, {"name": "b", "set": {"loss": {"schedule": "focal"}}}],
