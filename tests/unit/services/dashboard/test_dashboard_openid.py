@@ -36,7 +36,7 @@ def desk(issuer: Provider, tmp_path: Path) -> Iterator[FlaskClient]:
         "CLIENT_ID": CLIENT,
         "CLIENT_SECRET": SECRET,
         "ROLES": roles,
-        "NAME": "the clinic",
+        "NAME": "a clinic",
     }
     named = {f"BGPANET_OPENID_{name}": value for name, value in given.items()}
     app = create_app(

@@ -17,7 +17,13 @@ from tests.unit.services.dashboard.conftest import SignIn
 from tests.unit.services.dashboard.full_service import SPEC, Service, add_datasets
 
 ADMIN = Principal("root", "admin")
-OPEN = {"/login", "/static/<path:filename>", "/static/vendor/plotly-<version>.min.js"}
+OPEN = {
+    "/login",
+    "/login/openid",
+    "/login/openid/back",
+    "/static/<path:filename>",
+    "/static/vendor/plotly-<version>.min.js",
+}
 
 
 def test_no_page_of_the_dashboard_answers_without_a_session(made: Service) -> None:
