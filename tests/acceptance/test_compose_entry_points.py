@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from bgpanet.data import synthetic
@@ -164,14 +164,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with postgres_server(tmp_path_factory.mktemp("postgres")) as admin:
         data = Path(str(admin.query["host"]))
         made = Stack(folder, data)
-        with contextlib.closing(create_engine(admin, isolation_level="AUTOCOMMIT").connect()) as connection:
+        with create_engine(admin, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
             connection.execute(text(f"CREATE ROLE bgpanet LOGIN PASSWORD '{made.secret('postgres_password')}'"))
             connection.execute(text("CREATE DATABASE bgpanet OWNER bgpanet"))
             rules = data / "pg_hba.conf"
             asked = "local all bgpanet scram-sha-256\nhost all bgpanet all scram-sha-256\n"
             rules.write_text(asked + rules.read_text())
             connection.execute(text("SELECT pg_reload_conf()"))
-            connection.engine.dispose()
         try:
             made.start_redis()
             made.start_objects()
