@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-ROLES = ("viewer", "researcher", "admin")
+Role = Literal["viewer", "researcher", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)  # the least first
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class OpenID:
     issuer: str
     client_id: str
     client_secret: str = field(repr=False)
-    roles: tuple[tuple[str, Literal["viewer", "researcher", "admin"]], ...]
+    roles: tuple[tuple[str, Role], ...]
     name: str = "OpenID Connect"
     user_claim: str = "email"
     groups_claim: str = "groups"
@@ -70,13 +71,13 @@ class OpenID:
         return {f"BGPANET_OPENID_{name}": value for name, value in values.items()}
 
 
-def _group(text: str) -> tuple[str, Literal["viewer", "researcher", "admin"]]:
+def _group(text: str) -> tuple[str, Role]:
     group, _, role = text.rpartition("=")
     if not group or role not in ROLES:
         raise ValueError(
             f"BGPANET_OPENID_ROLES: {text!r} must be like staff=researcher, with a role of {', '.join(ROLES)}"
         )
-    return group, cast(Literal["viewer", "researcher", "admin"], role)
+    return group, role
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from bgpanet.errors import InvalidInput, Problem
 from services.database import Also, Database, nothing, now_ms
 from services.errors import Forbidden, NotFound
 from services.ids import new_id
+from services.settings import ROLES as ROLES
+from services.settings import Role as Role
 from services.tables import Token
 
-Role = Literal["viewer", "researcher", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)
 SESSION = "browser session by OpenID Connect"  # the name of tokens that nobody made by hand
 Scope = Literal["read", "submit", "manage"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
