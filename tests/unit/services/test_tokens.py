@@ -139,7 +139,8 @@ def test_last_use_is_written_once_a_minute(database: Database) -> None:
 def test_noting_the_last_use_waits_for_nobody(database: Database) -> None:
     token_id, _ = a_token(database)
     seen = LastUse(database)
-    with database.write():  # on SQLite nobody else can write now
+    with database.write() as session:
+        session.connection()  # begins the transaction: on SQLite nobody else can write now
         begun = time.monotonic()
         seen.saw(token_id)
         assert time.monotonic() - begun < 1
