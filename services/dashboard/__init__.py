@@ -10,16 +10,24 @@ from services.dashboard import (
     formatting,
     job,
     lists,
+    models,
     openid,
     overview,
     session,
     stream,
     submit,
+    trying,
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, assets)
-NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
+PARTS = (session, openid, overview, lists, job, stream, datasets, models, trying, compare, submit, assets)
+NAVIGATION = (
+    ("/overview", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Data sets"),
+    ("/models", "Models"),
+    ("/workers", "Workers"),
+)
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 
 
