@@ -1,7 +1,7 @@
 """Pictures of every page, of a product that has just done real work: `make screenshots`.
 
-Starts `bgpanet up` on drawn images, registers them, trains, cross-validates and explains, lets one job fail and one
-wait, and then visits the pages in chromium: wide by day, and some of them by night and on a phone.
+Starts `bgpanet up` on drawn images, registers them, trains, cross-validates and explains, registers models, lets one
+job fail and one wait, and then visits the pages in chromium: wide by day, and some of them by night and on a phone.
 """
 
 import os
@@ -77,6 +77,8 @@ def _work(client: Client, home: Path) -> dict[str, str]:
     folds = {**SPEC, "split": {"folds": 3}}
     validation = client.submit("cross_validate", dataset="lesions", spec=folds, name="3-fold cross-validation")
     _wait(training, validation)
+    client.registry.register("lesions", training.id, alias="champion", note="the first that was worth keeping")
+    client.registry.register("lesions", validation.id)
     explained = client.submit("explain", dataset="lesions", spec={"model": training.id}, name="what it looked at")
     short = client.submit("train", dataset="lesions", spec=LONG, name="over its time limit", time_limit=1)
     _wait(explained, short)
@@ -96,6 +98,8 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "submit": "/submit?preset=quick",
         "datasets": "/datasets",
         "dataset": f"/datasets/{client.dataset('lesions')['id']}",
+        "models": "/models",
+        "model": "/models/lesions/versions/champion",
         "workers": "/workers",
     }
 
