@@ -28,7 +28,7 @@ OPEN = (
     "dashboard.openid.begin",
     "dashboard.openid.back",
 )
-LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, once signed in
+LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, for who may write
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -52,7 +52,8 @@ def guard() -> BaseResponse | None:
         cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
         if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
             abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
-    request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
+    if principal.may_write:
+        request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
     _refuse_nul(*request.form.values())
     if request.method == "POST" and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
