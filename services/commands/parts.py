@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,11 +49,12 @@ def api(
     Example: bgpanet api --host 0.0.0.0 --processes 4
     """
     from services.production import refuse_if_unsafe
+    from services.telemetry.counts import take_folder
 
     settings = Settings.load()
     refuse_if_unsafe(settings, host)
     threads += settings.streams
-    counts = tempfile.mkdtemp(prefix="bgpanet-metrics-", dir=_shared_memory())
+    counts = str(take_folder(Path(_shared_memory())))
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
