@@ -330,6 +330,10 @@ class Client:
         """Worker slots."""
         return list(self.get("workers")["items"])
 
+    def drain_worker(self, name: str) -> list[dict[str, Any]]:
+        """Has a worker leave, by its name or a slot's; its jobs go on elsewhere. Returns its slots."""
+        return list(self.post(f"workers/{path_part(name)}/drain", repeatable=True)["items"])
+
     def models(self) -> list[dict[str, Any]]:
         """Networks that can be trained."""
         return list(self.get("models", {"kind": "network"})["items"])

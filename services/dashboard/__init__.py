@@ -15,10 +15,11 @@ from services.dashboard import (
     session,
     stream,
     submit,
+    workers,
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, assets)
+PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, workers, assets)
 NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 

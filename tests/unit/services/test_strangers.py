@@ -46,6 +46,8 @@ NOBODYS = "00000000-0000-7000-8000-000000000000"
 SAME_FOR_ALL = {
     "/compare/figures.<kind>": "its jobs are not in its path: see the test of comparisons",
     "/static/<path:filename>": "files of the product",
+    "/workers/<path:worker>/drain": "everyone sees workers; that admins alone drain them has tests of its own",
+    "/api/v1/workers/<path:worker>/drain": "the same",
     "/static/vendor/plotly-<version>.min.js": "files of the product",
 }
 NOT_THERE = {  # nor for Ada, in this house: tests of their own try them with what they show
