@@ -332,7 +332,8 @@ class Client:
 
     def drain_worker(self, name: str) -> list[dict[str, Any]]:
         """Has a worker leave, by its name or a slot's; its jobs go on elsewhere. Returns its slots."""
-        return list(self.post(f"workers/{path_part(name)}/drain", repeatable=True)["items"])
+        place = "/".join(map(path_part, name.split("/")))
+        return list(self.post(f"workers/{place}/drain", repeatable=True)["items"])
 
     def models(self) -> list[dict[str, Any]]:
         """Networks that can be trained."""

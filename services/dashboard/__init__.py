@@ -15,11 +15,12 @@ from services.dashboard import (
     session,
     stream,
     submit,
+    uploads,
     workers,
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, workers, assets)
+PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, uploads, workers, assets)
 NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 

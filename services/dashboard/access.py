@@ -27,6 +27,7 @@ OPEN = (
     "dashboard.openid.begin",
     "dashboard.openid.back",
 )
+READING = ("GET", "HEAD", "OPTIONS")
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -38,7 +39,8 @@ def context() -> Context:
 
 def guard() -> BaseResponse | None:
     """Before every request: whoever has no session is sent to sign in, whoever sends a foreign form gets a 403."""
-    if any("\0" in text for text in (request.path, *request.args.values(), *request.form.values())):
+    form = request.form.values() if request.method == "POST" else ()  # a part of an upload is read by its route
+    if any("\0" in text for text in (request.path, *request.args.values(), *form)):
         abort(400, "text must not contain NUL")
     if request.endpoint in OPEN:
         return None
@@ -50,7 +52,7 @@ def guard() -> BaseResponse | None:
         cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
         if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
             abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
-    if request.method == "POST" and not form_is_ours():
+    if request.method not in READING and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
     return None
 
@@ -108,8 +110,9 @@ def csrf_token() -> str:
 
 
 def form_is_ours() -> bool:
-    """Whether the form that was sent came from a page of this session."""
-    return secrets.compare_digest(request.form.get("csrf", "").encode(), csrf_token().encode())
+    """Whether what was sent came from a page of this session: a form, or by a script with what its forms carry."""
+    sent = request.form.get("csrf", "") if request.method == "POST" else request.headers.get("X-CSRF", "")
+    return secrets.compare_digest(sent.encode(), csrf_token().encode())
 
 
 def own_path(target: str, default: str) -> str:

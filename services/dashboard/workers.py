@@ -1,6 +1,7 @@
 """`/workers`: each worker with its slots, how busy they were, and how it is told to leave."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -24,10 +25,7 @@ BINS = 90  # of a chart
 SECONDS = 20.0  # that charts are good enough for
 USUAL = "24"
 
-_used = {
-    span: Remembered(lambda database, hours=int(span): fleet_use.history(database, hours, BINS), SECONDS)
-    for span in SPANS
-}
+_used = {span: Remembered(partial(fleet_use.history, hours=float(span), bins=BINS), SECONDS) for span in SPANS}
 
 
 @routes.get("")
@@ -64,7 +62,6 @@ def drain(worker: str) -> BaseResponse:
 def _worker(name: str, slots: list[dict[str, Any]]) -> dict[str, Any]:
     """What is told once of all slots of a worker; its latest heartbeat tells of the host."""
     latest = max(slots, key=itemgetter("seen_at"))
-    states = {slot["state"] for slot in slots}
     shared = sorted(set(slots[0]["labels"]).intersection(*(slot["labels"] for slot in slots)))
     told = ("host", "pid", "version", "started_at", "seen_at", "figures", "weights")
     return {
@@ -73,7 +70,7 @@ def _worker(name: str, slots: list[dict[str, Any]]) -> dict[str, Any]:
         "slots": slots,
         "labels": shared,
         "busy": sum(slot["state"] == "busy" for slot in slots),
-        "state": states.pop() if len(states) == 1 else "busy" if "busy" in states else "",
+        "is_heard": any(slot["state"] != "lost" for slot in slots),
         "may_leave": any(slot["state"] not in ("lost", "draining") for slot in slots),
     }
 

@@ -25,7 +25,8 @@ def test_a_worker_that_left_as_it_was_told_stays_away_and_nothing_else_does(
     tmp_path: Path, may_leave: bool, status: int, said: str
 ) -> None:
     command = [sys.executable, "-c", f"raise SystemExit({status})"]
-    part, lines = Part("worker-0", command, tmp_path / "log", {}, may_leave=may_leave), []
+    part = Part("worker-0", command, tmp_path / "log", {}, may_leave=may_leave)
+    lines: list[str] = []
     part.start()
     first = part.process
     assert first is not None
