@@ -102,7 +102,7 @@ def orphans(database: Database, files: Sequence[Listed]) -> list[Listed]:
         running = {(row.id, row.attempt) for row in session.execute(query)}
     spared = {key for key in keys if attempts.get(key) in running}
     spared |= keys - set(attempts)  # not written by an attempt: not ours to judge
-    with database.read() as session:
+    with database.read(in_parts=True) as session:
         spared |= set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
         for column in (Checkpoint.files, Dataset.files, ModelVersion.files):
             for named in session.scalars(select(column).execution_options(yield_per=500)):
