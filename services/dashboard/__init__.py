@@ -10,18 +10,41 @@ from services.dashboard import (
     formatting,
     job,
     lists,
+    models,
     openid,
     overview,
     session,
     stream,
     submit,
+    trying,
     uploads,
     workers,
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, uploads, workers, assets)
-NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
+PARTS = (
+    session,
+    openid,
+    overview,
+    lists,
+    job,
+    stream,
+    datasets,
+    uploads,
+    models,
+    trying,
+    workers,
+    compare,
+    submit,
+    assets,
+)
+NAVIGATION = (
+    ("/overview", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Data sets"),
+    ("/models", "Models"),
+    ("/workers", "Workers"),
+)
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 
 

@@ -18,6 +18,7 @@ from services.last_use import LastUse
 from services.refusals import Refusals, is_refusal
 from services.throttle import Throttle
 from services.tokens import Principal
+from services.trials import MOST_FORM_BYTES
 
 STATIC = ("dashboard.static", "dashboard.assets.plotly")
 OPEN = (
@@ -28,6 +29,7 @@ OPEN = (
     "dashboard.openid.back",
 )
 READING = ("GET", "HEAD", "OPTIONS")
+LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, once signed in
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -39,10 +41,9 @@ def context() -> Context:
 
 def guard() -> BaseResponse | None:
     """Before every request: whoever has no session is sent to sign in, whoever sends a foreign form gets a 403."""
-    form = request.form.values() if request.method == "POST" else ()  # a part of an upload is read by its route
-    if any("\0" in text for text in (request.path, *request.args.values(), *form)):
-        abort(400, "text must not contain NUL")
+    _refuse_nul(request.path, *request.args.values())
     if request.endpoint in OPEN:
+        _refuse_nul(*request.form.values())
         return None
     principal = _principal()
     if principal is None:
@@ -52,9 +53,17 @@ def guard() -> BaseResponse | None:
         cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
         if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
             abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
+    request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
+    if request.method == "POST":  # a part of an upload is read by its route
+        _refuse_nul(*request.form.values())
     if request.method not in READING and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
     return None
+
+
+def _refuse_nul(*texts: str) -> None:
+    if any("\0" in text for text in texts):
+        abort(400, "text must not contain NUL")
 
 
 def sign_in(secret: str) -> bool:
