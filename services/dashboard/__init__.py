@@ -56,10 +56,11 @@ def create_blueprint() -> Blueprint:
     dashboard.before_request(access.guard)
     dashboard.after_request(_keep_private)
     dashboard.after_request(access.note_refusal)
-    dashboard.context_processor(access.template_values)
+    # Of the whole application: an address that nobody has is answered outside of the dashboard.
+    dashboard.app_context_processor(access.template_values)
     for part in PARTS:
         dashboard.register_blueprint(part.routes)
-    dashboard.context_processor(lambda: {"pages": NAVIGATION})
+    dashboard.app_context_processor(lambda: {"pages": NAVIGATION})
     for name, function in formatting.FILTERS.items():
         dashboard.add_app_template_filter(function, name)
     handle_errors(dashboard)

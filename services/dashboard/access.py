@@ -1,5 +1,6 @@
 """Who looks: a signed session that lives as long as its token, and forms that only our own pages can send."""
 
+import contextlib
 import math
 import re
 import secrets
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Response, abort, current_app, g, redirect, request, session, url_for
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -127,6 +129,14 @@ def form_is_ours() -> bool:
 def own_path(target: str, default: str) -> str:
     """`target` where it is a path on this host, else `default`: nobody is sent elsewhere after signing in."""
     return target if OWN_PATH.fullmatch(target) else default
+
+
+def recognise() -> None:
+    """Says who looks where no guard has asked: on the page of an address that no part of the product has. A database
+    that does not answer is no reason to fail here: the page is then that of somebody unknown."""
+    with contextlib.suppress(SQLAlchemyError):
+        if principal := _principal():
+            g.principal = principal
 
 
 def template_values() -> dict[str, Any]:
