@@ -80,8 +80,7 @@
     const told = lines.map((line) => line.name).join("\n");
     if (list.dataset.told === told) return;
     list.dataset.told = told;
-    list.hidden = lines.length < 2;
-    list.replaceChildren(...lines.map((line, at) => {
+    list.replaceChildren(...(lines.length < 2 ? [] : lines).map((line, at) => {
       const item = document.createElement("li"), button = document.createElement("button"), id = `${chart.id} ${line.name}`;
       button.type = "button";
       button.className = "key-button";
@@ -101,7 +100,7 @@
   // Where there is nothing to draw, it is said why; the card of a job that has ended without any is left out.
   function tellNothing(words) {
     if (charts.length === 0) place.textContent = words;
-    if (card) card.hidden = charts.length === 0 && document.querySelector("[data-live][data-active]") === null;
+    if (card && charts.length === 0 && document.querySelector("[data-live][data-active]") === null) card.hidden = true;
   }
 
   function draw() {

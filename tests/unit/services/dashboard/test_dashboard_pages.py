@@ -406,10 +406,10 @@ def test_whoever_has_signed_in_finds_the_way_back_from_an_address_that_nothing_h
 
 def test_an_empty_installation_tells_how_to_begin(made: Service, client: FlaskClient, sign_in: SignIn) -> None:
     page = client.get("/overview")
-    assert "Nothing was submitted yet" in words_of(page)
+    assert "No jobs yet" in words_of(page)
     assert "A worker is missing: bgpanet worker starts one" in words_of(page)
     assert 'href="/datasets/new"' in page.text
     assert 'href="/datasets/new"' not in sign_in("vera", "viewer").get("/overview").text
     add_datasets(made)
     made.submit()
-    assert "Nothing was submitted yet" not in words_of(client.get("/overview"))
+    assert "No jobs yet" not in words_of(client.get("/overview"))

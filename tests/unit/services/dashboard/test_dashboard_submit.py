@@ -107,7 +107,7 @@ def test_the_overview_tells_what_runs_waits_and_failed(ids: dict[str, str], made
     assert '<polyline class="s1" points="0.0,' in client.get("/overview").text
     assert re.search("gpu-0 (busy|lost) NVIDIA H100", words)
     other = words_of(sign_in("carl", "researcher").get("/overview"))
-    assert "Nothing runs. " in other
+    assert "No jobs yet " in other
     assert "another user" in other
 
 
