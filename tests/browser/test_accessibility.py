@@ -16,6 +16,7 @@ def _pages(site: Site) -> list[str]:
     several = f"job={site.ids['succeeded']}&job={site.ids['fold']}"
     cell = f"/jobs/{site.ids['succeeded']}/cell?truth=nv&predicted=nv"
     paths = ["/overview", "/jobs", f"/jobs?open={site.ids['cross_validate']}", "/datasets", "/workers", "/no-such-page"]
+    paths += ["/datasets/new", "/datasets/lesions-id"]
     paths += ["/submit", "/submit?kind=study", f"/submit?clone={site.ids['succeeded']}", f"/compare?{several}", cell]
     paths += ["/models", "/models?q=nothing", "/models/lesions", f"/models/{LONG_NAME}"]
     paths += [f"/models/new?job={site.ids['fold']}"]
