@@ -54,8 +54,8 @@ def product(tmp_path: Path, valkey_url: str) -> Iterator[Product]:
         worker = made.worker("only")
         job, _ = submission.submit(made.context, ADMIN, Request(kind="train", dataset="lesions", spec=tiny_spec(2)))
 
-        def ended() -> bool:
-            return views.get_job(made.context.database, ADMIN, job["id"])["state"] in ("succeeded", "failed")
+        def ended() -> bool | None:
+            return views.get_job(made.context.database, ADMIN, job["id"])["state"] in ("succeeded", "failed") or None
 
         made.until(ended, "the training has ended", 600)
         models.register(made.context, ADMIN, Wanted("spots", job["id"], "champion"))
