@@ -1,4 +1,4 @@
-"""What a shell offers for the words of a command: jobs, data sets, networks and files, asked of the service.
+"""What a shell offers for the words of a command: jobs, data sets, workers, networks and files, asked of the service.
 
 Whoever presses a key waits for it, and sees whatever is printed: it asks once, briefly, and says nothing where that
 fails.
@@ -67,6 +67,13 @@ def artifact_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     with _client() as client:
         for row in client.job(ctx.params["job_id"]).artifacts():
             yield row["name"], f"{row['size']} bytes"
+
+
+@_quietly
+def worker_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Workers, each once."""
+    with _client() as client:
+        yield from dict.fromkeys((row["worker"], row["host"]) for row in client.workers())
 
 
 @_quietly

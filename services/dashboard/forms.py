@@ -52,6 +52,9 @@ class Group:
         return sum(one.is_changed for one in self.fields)
 
 
+ABBREVIATIONS = {"ema": "EMA", "sha256": "SHA-256", "ce": "CE", "gb": "GB", "id": "ID", "gpu": "GPU", "cpu": "CPU"}
+
+
 def groups_of(kind: str, spec: Mapping[str, Any]) -> list[Group]:
     """The form for a spec of this kind, filled with `spec`; fields that stand directly in it come last, as a group."""
     schema = _schema(kind)
@@ -194,4 +197,5 @@ def _text(value: Any) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    words = name.replace("_", " ").capitalize().split(" ")
+    return " ".join(ABBREVIATIONS.get(word.lower(), word) for word in words)

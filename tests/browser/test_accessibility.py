@@ -15,6 +15,7 @@ def _pages(site: Site) -> list[str]:
     several = f"job={site.ids['succeeded']}&job={site.ids['fold']}"
     cell = f"/jobs/{site.ids['succeeded']}/cell?truth=nv&predicted=nv"
     paths = ["/overview", "/jobs", f"/jobs?open={site.ids['cross_validate']}", "/datasets", "/workers", "/no-such-page"]
+    paths += ["/datasets/new", "/datasets/lesions-id"]
     paths += ["/submit", "/submit?kind=study", f"/submit?clone={site.ids['succeeded']}", f"/compare?{several}", cell]
     return [*paths, *(f"/jobs/{job_id}" for job_id in site.ids.values())]
 

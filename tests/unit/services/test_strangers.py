@@ -46,6 +46,8 @@ NOBODYS = "00000000-0000-7000-8000-000000000000"
 SAME_FOR_ALL = {
     "/compare/figures.<kind>": "its jobs are not in its path: see the test of comparisons",
     "/static/<path:filename>": "files of the product",
+    "/workers/<path:worker>/drain": "everyone sees workers; that admins alone drain them has tests of its own",
+    "/api/v1/workers/<path:worker>/drain": "the same",
     "/static/vendor/plotly-<version>.min.js": "files of the product",
 }
 NOT_THERE = {  # nor for Ada, in this house: tests of their own try them with what they show
@@ -195,6 +197,11 @@ def arguments_of(rule: Rule, method: str) -> dict[str, Any]:
     return {**ARGUMENTS.get(f"{method} {rule.rule.rpartition('/')[2]}", {})}
 
 
+def with_csrf(method: str, csrf: str) -> dict[str, Any]:
+    """What a page sends with its requests: forms in a field, scripts that send files in a header."""
+    return {"data": {"csrf": csrf}} if method == "POST" else {"headers": {"X-CSRF": csrf}}
+
+
 def state(house: House) -> list[Any]:
     """What there is of Ada's, and in which state."""
     with house.made.context.database.read() as session:
@@ -234,7 +241,7 @@ def test_a_stranger_finds_nothing_on_any_page(house: House) -> None:
     before = state(house)
     for rule, method in routes(house, "dashboard"):
         path = house.path(rule)
-        answer = client.open(path, method=method, buffered=True, data={"csrf": csrf} if method == "POST" else None)
+        answer = client.open(path, method=method, buffered=True, **with_csrf(method, csrf))
         assert answer.status_code == 404, f"{method} {rule.rule} answered {answer.status_code} to a stranger"
         assert "adas-" not in house.without_ids(answer.text)
     assert state(house) == before
@@ -246,7 +253,7 @@ def test_every_page_that_a_stranger_does_not_find_is_there(house: House) -> None
         if rule.rule in NOT_THERE:
             continue
         path = house.path(rule)
-        answer = client.open(path, method=method, buffered=True, data={"csrf": csrf} if method == "POST" else None)
+        answer = client.open(path, method=method, buffered=True, **with_csrf(method, csrf))
         assert answer.status_code not in (401, 403, 404, 500), f"{method} {rule.rule}: {answer.status_code}"
 
 

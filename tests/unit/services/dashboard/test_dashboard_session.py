@@ -188,7 +188,7 @@ def test_a_researcher_pauses_resumes_and_tries_again_and_sees_what_a_job_waits_f
     add_datasets(made)
     waiting, client = made.submit(), sign_in("ada", "researcher")
     page = client.get(f"/jobs/{waiting}").text
-    assert "Number 1 in the queue" in page
+    assert "Next in the queue" in page
     assert "no worker is running" in page
     assert _act(client, waiting, "pause") == 303
     page = client.get(f"/jobs/{waiting}").text

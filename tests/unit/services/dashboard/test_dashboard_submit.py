@@ -101,8 +101,8 @@ def test_the_overview_tells_what_runs_waits_and_failed(ids: dict[str, str], made
     assert "Running 1 BGPANet micro, long run" in words
     assert "40 % · epoch 13 of 30 · 2 min 15 s left balanced accuracy 0." in words
     assert f"Waiting 1 {EVIL}" in words
-    assert "number 1" in words
-    assert "Failed last 1 in all too large a batch" in words
+    assert "Next in the queue , starts in " in words
+    assert "Failed lately 1 in all too large a batch" in words
     assert "out of memory The device ran out of memory." in words
     assert '<polyline class="s1" points="0.0,' in client.get("/overview").text
     assert re.search("gpu-0 (busy|lost) NVIDIA H100", words)
