@@ -39,7 +39,7 @@ class Loss(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # t stays with the CPU, which counts: read from a GPU it would be waited for in the middle of every step.
         t = self.t
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.t = t
         return self
 
