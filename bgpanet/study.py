@@ -165,7 +165,7 @@ def _write(place: Workplace, spec: StudySpec, index: Index, summary: Mapping[str
         "table.md": markdown(rows),
         "table.csv": _csv(rows),
         "table.tex": latex(rows),
-        "tests.csv": _csv([[*TEST_COLUMNS], *[[str(row[c]) for c in TEST_COLUMNS] for row in summary["tests"]]]),
+        "tests.csv": _csv([[*TEST_COLUMNS], *map(_test_cells, summary["tests"])]),
     }
     place.output.mkdir(parents=True, exist_ok=True)
     for path in publish_study(report, rows, place.output, place.warn):
@@ -178,6 +178,10 @@ def _write(place: Workplace, spec: StudySpec, index: Index, summary: Mapping[str
 
 
 TEST_COLUMNS = ("system", "figure", "mean", "reference_mean", "difference", "interval", "t", "p", "p_holm")
+
+
+def _test_cells(row: Mapping[str, Any]) -> list[str]:
+    return ["" if row[column] is None else str(row[column]) for column in TEST_COLUMNS]
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[list[str]]:
