@@ -16,7 +16,7 @@ import numpy as np
 
 from bgpanet.data.index import Index
 from bgpanet.data.sources import describe
-from bgpanet.errors import BGPANetError, Interrupted
+from bgpanet.errors import BGPANetError, DeviceMissing, Interrupted
 from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws, read_fold
 from bgpanet.events import Log, Result
 from bgpanet.experiment import REPORT, Workplace, is_done, part_of, read_data, train
@@ -58,7 +58,7 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
             inner = part_of(place, folder, number, len(cells), name)
             try:
                 train(cell.spec.model_copy(update={"data": spec.data}), inner)
-            except Interrupted:
+            except (Interrupted, DeviceMissing):  # the next cell would fare no better
                 raise
             except BGPANetError as error:
                 if not place.processes.go_on_after(error):
