@@ -54,8 +54,8 @@ def measure() -> Iterator[tuple[str, Figure]]:
 
 def _measured(kind: str, url: str, folder: Path) -> Iterator[tuple[str, Figure]]:
     migrate(url)
-    home, often = folder / "home", {"requests_per_second": 10_000.0, "requests_at_once": 10_000}
-    app = create_app(Settings(home, url, "redis://127.0.0.1:1/0", (folder / "files").as_uri(), **often))
+    places = (folder / "home", url, "redis://127.0.0.1:1/0", (folder / "files").as_uri())
+    app = create_app(Settings(*places, requests_per_second=10_000.0, requests_at_once=10_000))
     with contextlib.closing(app.extensions["bgpanet"].database) as database:
         shown = busy(database, JOBS)
         client = app.test_client()
@@ -116,11 +116,17 @@ def busy(database: Database, count: int) -> Shown:
     _store(database, Metric, (point for job in running for point in _figures(job, POINTS // 20)))
     _store(database, Metric, _figures(long, POINTS))
     _store(database, Worker, _workers(running, now))
-    going = {"state": "running", "started_at": now - 600_000, "finished_at": None, "summary": {}}
+    going: dict[str, Any] = {"state": "running", "started_at": now - 600_000, "finished_at": None, "summary": {}}
     with database.write() as session:
         for number, job in enumerate(running):
             session.execute(update(Job).where(Job.id == job).values(**going, worker=f"gpu-{number}/0"))
-        queued = {"state": "queued", "wants_worker": True, "started_at": None, "finished_at": None, "summary": {}}
+        queued: dict[str, Any] = {
+            "state": "queued",
+            "wants_worker": True,
+            "started_at": None,
+            "finished_at": None,
+            "summary": {},
+        }
         session.execute(update(Job).where(Job.id.in_(waiting), Job.kind == "train").values(**queued, attempt=0))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE"))
