@@ -87,7 +87,7 @@ def grow(made: Service, count: int, label: str) -> dict[str, str]:
 
 def statements(made: Service, client: FlaskClient, secret: str, ids: dict[str, str]) -> dict[str, int]:
     """How often each page and list asks, once it is warm."""
-    asked = {path: (path.format(**ids), {}) for path in PAGES}
+    asked: dict[str, tuple[str, dict[str, str]]] = {path: (path.format(**ids), {}) for path in PAGES}
     bearer = {"Authorization": f"Bearer {secret}"}
     asked |= {path: (f"/api/v1/{path.format(**ids)}", bearer) for path in LISTS}
     found = {}
