@@ -31,7 +31,7 @@ OPEN = (
     "dashboard.openid.back",
 )
 READING = ("GET", "HEAD", "OPTIONS")
-LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, once signed in
+LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, for who may write
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -55,7 +55,8 @@ def guard() -> BaseResponse | None:
         cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
         if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
             abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
-    request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
+    if principal.may_write:
+        request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
     if request.method == "POST":  # a part of an upload is read by its route
         _refuse_nul(*request.form.values())
     if request.method not in READING and not form_is_ours():

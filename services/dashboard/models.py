@@ -8,6 +8,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
+from bgpanet.specs import ExportSpec
 from services import model_bundles, model_jobs, models, projects, views
 from services.dashboard.access import context, reader, writer
 from services.dashboard.lists import LONGEST
@@ -20,8 +21,7 @@ from services.tokens import ROLES
 routes = Blueprint("models", __name__, url_prefix="/models")
 FIELDS = ("job", "name", "alias", "note", "project")
 LONGEST_NOTE = 2000  # characters
-BOUND = 1e-4  # by which a probability of an ONNX file may differ
-KINDS = ("train", "cross_validate")  # of jobs that make models
+BOUND = float(ExportSpec.model_fields["bound"].default)
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +111,10 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
         "figures": {one["id"]: main_figure(one["metrics"]) for one in versions},
         "jobs": views.visible_among(database, principal, jobs),
         "may_change": reader().may_write and may_change(model["project"]),
+        "ready": [one["version"] for one in versions if one["state"] == "ready"],
     }
     if request.headers.get("X-Live"):
-        return render_template("live/model.html", **values)
+        return render_template("live/model.html", **values, is_live=True)
     return render_template(
         "model.html",
         **values,
@@ -121,7 +122,6 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
         card=_card(chosen),
         exports=_exports(chosen),
         has_dataset=_sees_dataset(chosen["provenance"].get("dataset_id")),
-        ready=[one["version"] for one in versions if one["state"] == "ready"],
         **more,
     )
 

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import Site, visit
+from tests.unit.services.dashboard.full_service import LONG_NAME
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
@@ -17,6 +18,8 @@ def _pages(site: Site) -> list[str]:
     paths = ["/overview", "/jobs", f"/jobs?open={site.ids['cross_validate']}", "/datasets", "/workers", "/no-such-page"]
     paths += ["/datasets/new", "/datasets/lesions-id"]
     paths += ["/submit", "/submit?kind=study", f"/submit?clone={site.ids['succeeded']}", f"/compare?{several}", cell]
+    paths += ["/models", "/models?q=nothing", "/models/lesions", f"/models/{LONG_NAME}"]
+    paths += [f"/models/new?job={site.ids['fold']}"]
     return [*paths, *(f"/jobs/{job_id}" for job_id in site.ids.values())]
 
 

@@ -125,6 +125,9 @@ def test_a_version_that_is_being_checked_was_refused_or_removed_says_so(made: Se
         assert EVIL not in page.text
         assert 'id="try"' not in page.text
         assert ("data-active" in page.text) == (state == "importing")
+        live = ada.get("/models/lesions", headers={"X-Live": "1"}).text
+        assert live.count("data-live") == 2
+        assert f'badge {state}"' in live.partition("</section>")[0]
 
 
 def test_a_card_from_a_stranger_stays_text_and_loads_nothing() -> None:
