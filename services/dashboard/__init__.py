@@ -5,6 +5,7 @@ from flask import Blueprint, Response, request
 from services.dashboard import (
     access,
     assets,
+    audit,
     compare,
     datasets,
     formatting,
@@ -12,14 +13,25 @@ from services.dashboard import (
     lists,
     openid,
     overview,
+    projects,
     session,
+    settings,
     stream,
     submit,
+    tokens,
+    webhooks,
 )
 from services.dashboard.errors import handle_errors
 
 PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, assets)
-NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
+SETTINGS = (settings, tokens, projects, webhooks, audit)
+NAVIGATION = (
+    ("/overview", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Data sets"),
+    ("/workers", "Workers"),
+    ("/settings", "Settings"),
+)
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 
 
@@ -32,7 +44,7 @@ def create_blueprint() -> Blueprint:
     dashboard.after_request(_keep_private)
     dashboard.after_request(access.note_refusal)
     dashboard.context_processor(access.template_values)
-    for part in PARTS:
+    for part in (*PARTS, *SETTINGS):
         dashboard.register_blueprint(part.routes)
     dashboard.context_processor(lambda: {"pages": NAVIGATION})
     for name, function in formatting.FILTERS.items():

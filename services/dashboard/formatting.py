@@ -78,6 +78,18 @@ def ago(iso: str | None) -> str:
     return MISSING if iso is None else relative(iso, datetime.now(UTC))
 
 
+def until(iso: str | None, now: datetime | None = None) -> str:
+    """`now`, `in 5 min`, `in 3 h`, `in 2 days`: whole units, rounded down."""
+    if iso is None:
+        return MISSING
+    seconds = (_moment(iso) - (now or datetime.now(UTC))).total_seconds()
+    for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"in {number} {unit}{'s' if unit == 'day' and number > 1 else ''}"
+    return "now"
+
+
 def exact(iso: str | None) -> str:
     """`2026-03-01 14:05:09 UTC`."""
     return MISSING if iso is None else f"{_moment(iso):%Y-%m-%d %H:%M:%S} UTC"
@@ -129,6 +141,7 @@ FILTERS: dict[str, Callable[..., str]] = {
         duration,
         took,
         ago,
+        until,
         exact,
         clock,
         words,
