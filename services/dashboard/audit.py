@@ -11,6 +11,7 @@ from bgpanet.errors import InvalidInput
 from services import audit
 from services.audit import Head, Verdict
 from services.dashboard.access import admin, context
+from services.dashboard.formatting import exact
 from services.dashboard.settings import shown
 from services.errors import Busy
 from services.views import timestamp
@@ -149,4 +150,12 @@ def _entry(item: dict[str, Any]) -> dict[str, Any]:
         endpoint, argument = PLACES[kind]
         address = url_for(endpoint, **{argument: item["subject"]})
     what = WORDS.get(item["action"], item["action"])
-    return {**item, "at": timestamp(item["at"]), "what": what, "address": address}
+    detail = {name: _told(name, value) for name, value in item["detail"].items() if value is not None}
+    return {**item, "at": timestamp(item["at"]), "what": what, "address": address, "detail": detail}
+
+
+def _told(name: str, value: Any) -> str:
+    """A value of an entry's detail in words."""
+    if name.endswith("_at") and isinstance(value, int):
+        return exact(timestamp(value))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

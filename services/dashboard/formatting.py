@@ -79,13 +79,13 @@ def ago(iso: str | None) -> str:
 
 
 def until(iso: str | None, now: datetime | None = None) -> str:
-    """`now`, `in 5 min`, `in 3 h`, `in 2 days`: whole units, rounded down."""
+    """`now`, `in 5 min`, `in 3 h`, `in 2 days`: whole units, rounded."""
     if iso is None:
         return MISSING
     seconds = (_moment(iso) - (now or datetime.now(UTC))).total_seconds()
     for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= length:
-            number = int(seconds // length)
+        if seconds >= 0.95 * length:
+            number = max(1, round(seconds / length))
             return f"in {number} {unit}{'s' if unit == 'day' and number > 1 else ''}"
     return "now"
 

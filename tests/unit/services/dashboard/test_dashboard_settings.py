@@ -336,7 +336,7 @@ AUDIT = "/settings/audit"
 def note(made: Service, user: str, action: str, subject: str = "", **more: Any) -> int:
     """An entry of the trail. Returns its number."""
     audit.note(made.context.database, Act(Principal(user, "researcher"), action, subject, **more))
-    return audit.list_entries(made.context.database, limit=1)[0][0]["number"]
+    return int(audit.list_entries(made.context.database, limit=1)[0][0]["number"])
 
 
 def numbers(answer: TestResponse) -> list[int]:
@@ -354,13 +354,13 @@ def test_the_trail_is_for_admins(made: Service, sign_in: SignIn) -> None:
 def test_entries_are_told_in_words_with_what_they_were_done_to(made: Service, sign_in: SignIn) -> None:
     add_datasets(made)
     client, job = sign_in(), made.submit()
-    note(made, "ada", "job.cancel", job, project="~ada", detail={"priority": None, "name": EVIL, "parts": [1, 2]})
+    note(made, "ada", "job.cancel", job, project="~ada", detail={"name": EVIL, "parts": [1, 2], "ends_at": 0})
     note(made, "bob", "request", "/api/v1/jobs/x", detail={"method": "POST", "status": 404}, outcome="refused")
     note(made, LONG, "comet.land", "Tempel 1")
     page = client.get(AUDIT)
     assert EVIL not in page.text
     words = words_of(page)
-    assert f"ada cancelled a job name {EVIL} parts 1, 2 {job} ~ada" in words
+    assert f"ada cancelled a job ends at 1970-01-01 00:00:00 UTC name {EVIL} parts 1, 2 {job} ~ada" in words
     assert f'href="/jobs/{job}"' in page.text
     assert "bob sent a request refused method POST status 404 /api/v1/jobs/x" in words
     assert f"{LONG} comet.land Tempel 1" in words
