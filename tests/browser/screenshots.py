@@ -139,6 +139,22 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "model": "/models/lesions/versions/champion",
         "workers": "/workers",
         "not-found": "/jobs/0000",
+        **_settings(client),
+    }
+
+
+def _settings(client: Client) -> dict[str, str]:
+    """Something to see on the pages of settings."""
+    client.post("tokens", {"name": "nightly", "scopes": ["read", "submit"], "user": "ada"})
+    client.post("projects", {"id": "derma", "title": "Dermoscopy study"})
+    client.put("projects/derma/members/ada", {"role": "researcher"})
+    hook = client.post("webhooks", {"url": "https://lab.example.org/hooks/bgpanet", "states": ["succeeded", "failed"]})
+    client.post(f"webhooks/{hook['id']}/ping", {})
+    return {
+        "settings-tokens": "/settings/tokens",
+        "settings-project": "/settings/projects/derma",
+        "settings-webhook": f"/settings/webhooks/{hook['id']}",
+        "settings-audit": "/settings/audit",
     }
 
 
