@@ -197,7 +197,8 @@ def _visit(browser: Browser, url: str, token: str, paths: Mapping[str, str], tar
         paths = {**paths, **{link.strip("/"): link for link in links if link not in paths.values()}}
     for name in visit.names or paths:
         page.goto(f"{url}{paths[name]}")
-        BEFORE.get(name, lambda _: None)(page)
+        if name in BEFORE:
+            BEFORE[name](page)
         page.wait_for_timeout(2500)  # curves are drawn
         file = target / f"{name}{visit.suffix}.png"
         page.screenshot(path=file, full_page=True)
