@@ -43,13 +43,13 @@ def reduced(
     smoothing: weight of what came before in an exponential mean, 0 (none) to below 1; it is taken over every point
     before their number is reduced. Raises NotFound.
     """
-    views.get_job(database, principal, job_id)
     chosen = [Metric.job_id == job_id, *([Metric.name.in_(names)] if names else [])]
     counting = select(Metric.name, func.count()).where(*chosen).group_by(Metric.name)
     query = select(Metric.name, Metric.step, Metric.epoch, Metric.value).where(*chosen)
     query = query.order_by(Metric.name, Metric.step).execution_options(yield_per=ROWS_AT_ONCE)
     found: dict[str, list[Point]] = {}
     with database.read(in_parts=True) as session:
+        views.require_job(session, principal, job_id)
         counts = {name: count for name, count in session.execute(counting)}
         # From the connection: the session would look at each row once more.
         for name, rows in groupby(session.connection().execute(query), key=itemgetter(0)):

@@ -69,7 +69,8 @@ class Database:
         else:
             # A process that stands still in the middle of a transaction must not hold up all others.
             idle = {"options": f"-c idle_in_transaction_session_timeout={IDLE_MS}"}
-            self.engine = create_engine(parsed, pool_size=5, max_overflow=20, connect_args=idle)
+            # Kept open: with fewer that stay, every burst of requests would open some anew.
+            self.engine = create_engine(parsed, pool_size=25, max_overflow=0, connect_args=idle)
             _ask_if_there(self.engine)
             # Each statement sees what was committed before it either way; without BEGIN and COMMIT it is asked once.
             self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")

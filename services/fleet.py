@@ -120,7 +120,8 @@ def offer(row: Worker) -> Offer:
 def _offer(
     classes: Sequence[str], weights: Weights, labels: Sequence[str], memory_gb: float | None, version: str
 ) -> Offer:
-    return Offer(classes, weights.obtainable, frozenset(labels), inf if memory_gb is None else memory_gb, version)
+    can_have, memory = frozenset(weights.obtainable), inf if memory_gb is None else memory_gb
+    return Offer(tuple(classes), can_have, frozenset(labels), memory, version)
 
 
 def live(database: Database, resource_class: str) -> list[Worker]:

@@ -172,7 +172,7 @@ def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:
     threads = max(1, (os.cpu_count() or 1) // max(1, options.workers))
     commands: dict[str, Sequence[str]] = {
         "redis": _redis_command(settings),
-        "api": [*bgpanet, "api", "--host", options.host, "--port", str(port)],
+        "api": [*bgpanet, "api", "--host", options.host, "--port", str(port), "--processes", "1"],
         "scheduler": [*bgpanet, "scheduler"],
     }
     for number in range(options.workers):

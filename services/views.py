@@ -4,12 +4,12 @@ What is seen says `services.projects`; whatever is not visible does not exist (`
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, Text, and_, bindparam, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Row, Text, and_, bindparam, case, cast, func, literal, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from bgpanet.validation import nearest
@@ -67,6 +67,11 @@ _CHILDREN = (
     .where(Job.parent_id.in_(bindparam("parents", expanding=True)))
     # Of a job that was tried again, those are counted that it has kept.
     .where(or_(Job.superseded_by.is_(None), _PARENT.superseded_by.is_not(None)))
+)
+_BESIDE = union_all(  # what a job's own row does not tell
+    select(literal("after"), Dependency.needs).where(Dependency.job_id == bindparam("job_id")),
+    select(literal("labels"), JobLabel.label).where(JobLabel.job_id == bindparam("job_id")),
+    select(literal("retry_of"), Job.id).where(Job.superseded_by == bindparam("job_id")),
 )
 JobRow = Row[Any]  # of one of these queries
 
@@ -129,15 +134,28 @@ def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, 
         row = session.execute(_JOBS.where(_visible(principal), Job.id == job_id)).first()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        after = select(Dependency.needs).where(Dependency.job_id == job_id).order_by(Dependency.needs)
-        labels = select(JobLabel.label).where(JobLabel.job_id == job_id).order_by(JobLabel.label)
-        retry_of = select(Job.id).where(Job.superseded_by == job_id)
+        beside: dict[str, list[str]] = {"after": [], "labels": [], "retry_of": []}
+        for what, value in session.execute(_BESIDE, {"job_id": job_id}):
+            beside[what].append(value)
         return {
             **_render(session, [row])[0],
-            "after": list(session.scalars(after)),
-            "labels": list(session.scalars(labels)),
-            "retry_of": session.scalar(retry_of),
+            "after": sorted(beside["after"]),
+            "labels": sorted(beside["labels"]),
+            "retry_of": next(iter(beside["retry_of"]), None),
         }
+
+
+def require_job(session: Session, principal: Principal, job_id: str) -> None:
+    """Raises NotFound where somebody does not see a job."""
+    if session.scalar(select(Job.id).where(_visible(principal), Job.id == job_id)) is None:
+        raise NotFound(f"there is no job {job_id}")
+
+
+def jobs_among(database: Database, principal: Principal, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Those of some jobs that one sees, by id, as lists show them."""
+    with database.read() as session:
+        rows = session.execute(_PAGE.where(_visible(principal)), {"ids": list(job_ids)}).all()
+        return {job["id"]: job for job in _render(session, rows)}
 
 
 def visible_among(database: Database, principal: Principal, job_ids: Sequence[str]) -> set[str]:
@@ -148,8 +166,8 @@ def visible_among(database: Database, principal: Principal, job_ids: Sequence[st
 
 def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The children of a job, in their order. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         query = _JOBS.where(Job.parent_id == job_id).order_by(Job.position, Job.id)
         return _render(session, session.execute(query).all())
 
@@ -158,12 +176,12 @@ def list_metrics(
     database: Database, principal: Principal, job_id: str, names: Sequence[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
     """Every figure of a job by name, each a series in the order of steps. Raises NotFound."""
-    get_job(database, principal, job_id)
     query = select(Metric).where(Metric.job_id == job_id).order_by(Metric.name, Metric.step)
     if names:
         query = query.where(Metric.name.in_(names))
     series: dict[str, list[dict[str, Any]]] = {}
     with database.read() as session:
+        require_job(session, principal, job_id)
         for metric in session.scalars(query):
             point = {"step": metric.step, "epoch": metric.epoch, "value": metric.value}
             series.setdefault(metric.name, []).append(point)
@@ -174,16 +192,16 @@ def list_logs(
     database: Database, principal: Principal, job_id: str, after: int = 0, limit: int = 1000
 ) -> list[dict[str, Any]]:
     """Log lines of a job with ids above `after`, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     query = select(LogLine).where(LogLine.job_id == job_id, LogLine.id > after).order_by(LogLine.id).limit(limit)
     with database.read() as session:
+        require_job(session, principal, job_id)
         return [log_line_json(line) for line in session.scalars(query)]
 
 
 def list_events(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """What happened to a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id))
         return [transition_json(row) for row in rows]
 
@@ -201,8 +219,8 @@ def transition_json(row: Transition) -> dict[str, Any]:
 
 def list_attempts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The attempts of a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
         return [
             {
@@ -221,8 +239,8 @@ def list_attempts(database: Database, principal: Principal, job_id: str) -> list
 
 def list_checkpoints(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The recorded checkpoints of a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step))
         return [
             {
@@ -238,8 +256,8 @@ def list_checkpoints(database: Database, principal: Principal, job_id: str) -> l
 
 def list_artifacts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The files of a job's result, by name. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name))
         return [
             {
@@ -255,8 +273,8 @@ def list_artifacts(database: Database, principal: Principal, job_id: str) -> lis
 
 def get_artifact(database: Database, principal: Principal, job_id: str, name: str) -> Artifact:
     """The row of one artifact. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         row = session.get(Artifact, (job_id, name))
     if row is None:
         raise NotFound(f"job {job_id} has no artifact {name!r}")

@@ -39,7 +39,7 @@ def up(
 def api(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="to listen on")] = 8080,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="that serve")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="that serve")] = 2,
     threads: Annotated[int, typer.Option(min=1, max=64, help="of each process, for requests")] = 8,
 ) -> None:
     """Serve the REST API and the dashboard (gunicorn).

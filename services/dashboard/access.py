@@ -116,6 +116,20 @@ def writer() -> Principal:
     return reader()
 
 
+def manager() -> Principal:
+    """Who looks; 403 for a token without the scope `manage`."""
+    if not reader().may_manage:
+        abort(403, "this needs a token with the scope `manage`")
+    return reader()
+
+
+def admin() -> Principal:
+    """Who looks; 403 for anyone but an admin."""
+    if not reader().is_admin:
+        abort(403, "this needs an admin's token")
+    return reader()
+
+
 def csrf_token() -> str:
     """What every form carries, and no other site can know."""
     return cast(str, session.setdefault("csrf", secrets.token_urlsafe(32)))

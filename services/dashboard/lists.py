@@ -85,10 +85,4 @@ def template(name: str) -> str:
 
 def visible_jobs(members: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The jobs that workers work on, by id, as far as one may see them."""
-    found = {}
-    for job_id in {member["job"] for member in members if member["job"]}:
-        try:
-            found[job_id] = views.get_job(context().database, reader(), job_id)
-        except NotFound:
-            continue
-    return found
+    return views.jobs_among(context().database, reader(), {member["job"] for member in members if member["job"]})

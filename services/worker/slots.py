@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 class Slot:
     """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait.
 
-    It takes none before it has passed its self-test, which is repeated until then.
+    It takes none before it has passed its self-test, which is repeated until then; nor after a job under which its
+    device broke, until it has passed again.
     """
 
     def __init__(
@@ -69,16 +70,16 @@ class Slot:
         self._leaving, self._news, self._fit = threading.Event(), threading.Event(), threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
         self._beating.start()
-        threading.Thread(target=self._check, name=f"check-{name}", daemon=True).start()
+        self._begin_check()
 
     def work(self, draining: Draining) -> None:
-        """Claims and runs jobs until none waits or the worker drains; first it waits until the slot is fit.
+        """Claims and runs jobs until none waits or the worker drains; whenever the slot is unfit it waits.
 
         Meanwhile it holds one wake-up, and the scheduler sends others: were it to return, it would take all of them.
         """
-        while not draining.is_set() and not self._fit.wait(0.1):
-            pass
         while not draining.is_set():
+            if not self._fit.wait(0.1):
+                continue
             try:
                 claim = jobs.claim(
                     self.context.database,
@@ -109,6 +110,11 @@ class Slot:
                 attempt.run()
             if not attempt.understood:
                 self._strange.add(job_id)
+            if attempt.broken is not None:
+                log.error("%s takes no jobs: device: %s", self.member.name, attempt.broken)
+                self._fit.clear()
+                self._become(Condition("unfit", f"device: {attempt.broken}"))
+                self._begin_check()
 
     def _busy_with(self, lease: Lease | None) -> None:
         self.lease = lease
@@ -131,6 +137,9 @@ class Slot:
         if self.condition.state != "draining":
             self.condition = condition
         self._news.set()
+
+    def _begin_check(self) -> None:
+        threading.Thread(target=self._check, name=f"check-{self.member.name}", daemon=True).start()
 
     def _check(self) -> None:
         """Tries again until the slot is fit."""

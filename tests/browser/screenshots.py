@@ -139,6 +139,22 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "model": "/models/lesions/versions/champion",
         "workers": "/workers",
         "not-found": "/jobs/0000",
+        **_settings(client),
+    }
+
+
+def _settings(client: Client) -> dict[str, str]:
+    """Something to see on the pages of settings."""
+    client.post("tokens", {"name": "nightly", "scopes": ["read", "submit"], "user": "ada"})
+    client.post("projects", {"id": "derma", "title": "Dermoscopy study"})
+    client.put("projects/derma/members/ada", {"role": "researcher"})
+    hook = client.post("webhooks", {"url": "https://lab.example.org/hooks/bgpanet", "states": ["succeeded", "failed"]})
+    client.post(f"webhooks/{hook['id']}/ping", {})
+    return {
+        "settings-tokens": "/settings/tokens",
+        "settings-project": "/settings/projects/derma",
+        "settings-webhook": f"/settings/webhooks/{hook['id']}",
+        "settings-audit": "/settings/audit",
     }
 
 
@@ -181,7 +197,8 @@ def _visit(browser: Browser, url: str, token: str, paths: Mapping[str, str], tar
         paths = {**paths, **{link.strip("/"): link for link in links if link not in paths.values()}}
     for name in visit.names or paths:
         page.goto(f"{url}{paths[name]}")
-        BEFORE.get(name, lambda _: None)(page)
+        if name in BEFORE:
+            BEFORE[name](page)
         page.wait_for_timeout(2500)  # curves are drawn
         file = target / f"{name}{visit.suffix}.png"
         page.screenshot(path=file, full_page=True)

@@ -61,7 +61,7 @@ def test_a_child_that_does_not_stop_is_killed_after_the_grace_or_a_second_signal
     assert signals == 2 or views.list_workers(database) == []
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_worker_that_is_drained_through_the_api_leaves_and_its_job_ends_elsewhere_with_the_same_bits(
     running: Cluster, tmp_path: Path
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_worker_that_is_drained_through_the_api_leaves_and_its_job_ends_elsewh
     answer = create_app(running.context.settings).test_client().post("/api/v1/workers/first/drain", headers=headers)
     assert (answer.status_code, [row["state"] for row in answer.get_json()["items"]]) == (202, ["draining"])
     assert first.process.wait(60) == 0
-    running.until(lambda: done(moved), "the job ends elsewhere")
+    running.until(lambda: done(moved), "the job ends elsewhere", 300)
     attempts = [(row["worker"], row["outcome"]) for row in views.list_attempts(database, ADMIN, moved)]
     assert attempts == [("first/0", "released"), ("second/0", "succeeded")]
     assert (views.list_attempts(database, ADMIN, moved)[1]["resumed_from_step"] or 0) > 0

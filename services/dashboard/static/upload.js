@@ -7,6 +7,7 @@
   const place = document.getElementById("place"), going = document.getElementById("sending");
   const bar = going.querySelector("progress"), words = going.querySelector("p"), stop = going.querySelector("button");
   const problem = document.getElementById("upload-problem"), send = form.querySelector("button.send");
+  const other = document.getElementById("no-file");
   const announcer = document.getElementById("announcer"), csrf = form.elements.namedItem("csrf").value;
   let stopping = null;
 
@@ -44,7 +45,7 @@
     place.required = !one;
     place.disabled = Boolean(one);
     drop.querySelector("b").textContent = one ? `${one.name}, ${size(one.size)}` : drop.dataset.empty;
-    document.getElementById("no-file").hidden = !one;
+    other.hidden = !one;
     const name = form.elements.namedItem("name");
     if (one && !name.value) name.value = one.name.replace(/\.(zip|tar|tgz|gz|bz2|tbz2|xz|txz)\b.*$/i, "").replace(/[^\w.-]+/g, "-");
   }
@@ -87,6 +88,7 @@
     const bytes = (number) => Math.min(begun.part_size, one.size - (number - 1) * begun.part_size);
     let done = [...there].reduce((sum, number) => sum + bytes(number), 0);
     const tell = stage(there.size ? `Going on with ${one.name}` : `Sending ${one.name}`, one.size, done);
+    tell(done);
     for (let number = 1; number <= begun.parts; number++) {
       if (there.has(number)) continue;
       const first = (number - 1) * begun.part_size, part = one.slice(first, first + bytes(number));
@@ -109,7 +111,7 @@
     stopping = new AbortController();
     problem.hidden = true;
     going.hidden = false;
-    send.disabled = true;
+    send.disabled = other.hidden = true;
     try {
       const id = await upload(one, stopping.signal);
       place.disabled = false;
@@ -117,8 +119,8 @@
       form.submit();
     } catch (error) {
       going.hidden = true;
-      send.disabled = false;
-      problem.hidden = false;
+      send.disabled = other.hidden = problem.hidden = false;
+      problem.className = stopping.signal.aborted ? "notice" : "problem";
       problem.textContent = stopping.signal.aborted
         ? "Stopped. What was sent stays for a week: register the same file to go on."
         : `It was not sent: ${error.message}. What is there stays: register again to go on.`;
@@ -127,7 +129,7 @@
 
   stop.addEventListener("click", () => stopping?.abort());
   file.addEventListener("change", chosen);
-  document.getElementById("no-file").addEventListener("click", () => {
+  other.addEventListener("click", () => {
     file.value = "";
     chosen();
     file.focus();

@@ -16,8 +16,6 @@ from bgpanet.errors import DeviceMissing, OutOfMemory
 from bgpanet.events import Event, Failure
 from bgpanet.runner import FAILED, Run, execute
 
-WITHOUT = pytest.mark.skipif(torch.cuda.is_available(), reason="here a GPU answers")
-
 
 class Properties:
     """What the driver tells of a card of this generation."""
@@ -46,19 +44,19 @@ def test_a_card_that_only_emulates_bf16_computes_in_fp32(card: Any, major: int, 
     assert choose_compute("bf16").precision == "bf16"
 
 
-@WITHOUT
 @pytest.mark.parametrize("named", ["0", "0,1", " 3", "GPU-5a1e7c3d", "MIG-5a1e7c3d"])
 def test_a_gpu_that_is_named_and_does_not_answer_is_not_replaced_by_the_cpu(
     monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     with pytest.raises(DeviceMissing, match="no GPU answers"):
         choose_compute("auto")
 
 
-@WITHOUT
 @pytest.mark.parametrize("named", [None, "", "-1", "NoDevFiles"])
 def test_where_no_gpu_is_named_the_cpu_computes(monkeypatch: pytest.MonkeyPatch, named: str | None) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)

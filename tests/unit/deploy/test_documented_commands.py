@@ -37,7 +37,8 @@ def spans(text: str) -> list[str]:
 
 def called(line: str, command: str) -> Iterator[list[str]]:
     """The words of each call of a command in a line of shell, without the command itself."""
-    begin = r"(?:^|[(|;&])\s*(?:\w+=[^\s(]+ +)*(?:[\w./]+/)?"
+    elsewhere = r"(?:docker compose (?:run|exec) .*?\s|kubectl .*? -- )?"
+    begin = rf"(?:^|[(|;&])\s*(?:\w+=[^\s(]+ +)*{elsewhere}(?:[\w./]+/)?"
     for found in re.finditer(rf"{begin}{re.escape(command)}(?= )", line):
         rest = line[found.end() :]
         if found[0].startswith("("):
@@ -107,6 +108,10 @@ def test_every_target_module_and_service_is_there(page: Path) -> None:
         for module in re.findall(r"python3? -m ([\w.]+)", line):
             assert importlib.util.find_spec(module) is not None, f"{page.name}: `{line}`"
         assert set(re.findall(r"--scale ([\w-]+)=", line)) <= services.keys(), f"{page.name}: `{line}`"
+        for words in called(line, "docker compose run"):
+            assert services.keys() & set(words), f"{page.name}: `{line}`"
+        for words in called(line, "docker compose exec"):
+            assert words[0] in services, f"{page.name}: `{line}`"
         if "docker compose" in line:
             assert set(re.findall(r"--profile (\w+)", line)) <= profiles, f"{page.name}: `{line}`"
 
@@ -121,7 +126,12 @@ def test_every_variable_is_one_that_something_reads(page: Path) -> None:
 
 def test_what_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "wrong.md"
-    for text in ("job=$(bgpanet submit train --colour red)", "bgpanet workr | cat", "bgpanet cancel  # no id"):
+    for text in (
+        "job=$(bgpanet submit train --colour red)",
+        "bgpanet workr | cat",
+        "bgpanet cancel  # no id",
+        "docker compose exec api bgpanet doktor",
+    ):
         page.write_text(f"```sh\n{text}\n```\n", encoding="utf-8")
         with pytest.raises(pytest.fail.Exception, match=r"wrong\.md"):
             test_every_command_line_parses(page, tmp_path, monkeypatch)
@@ -129,7 +139,12 @@ def test_what_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         page.write_text(text, encoding="utf-8")
         with pytest.raises(AssertionError):
             test_every_verb_in_running_text_is_there_with_its_options(page)
-    for text in ("`make tee`", "`python -m benchmarks.nothing`", "`docker compose up --scale wrker=4`"):
+    for text in (
+        "`make tee`",
+        "`python -m benchmarks.nothing`",
+        "`docker compose up --scale wrker=4`",
+        "`docker compose exec apy bgpanet doctor`",
+    ):
         page.write_text(text, encoding="utf-8")
         with pytest.raises(AssertionError):
             test_every_target_module_and_service_is_there(page)

@@ -190,7 +190,11 @@ def routes(house: House, prefix: str) -> list[tuple[Rule, str]]:
         if rule.arguments and is_api == (prefix == "api") and rule.rule not in SAME_FOR_ALL:
             found += [(rule, method) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
     assert len(found) > 8, "there are routes to try"
-    return sorted(found, key=lambda each: (each[1] == "DELETE", -each[0].rule.count("/"), each[0].rule, each[1]))
+
+    def removes(rule: Rule, method: str) -> bool:
+        return method == "DELETE" or (method == "POST" and rule.rule.endswith(("/remove", "/revoke")))
+
+    return sorted(found, key=lambda each: (removes(*each), -each[0].rule.count("/"), each[0].rule, each[1]))
 
 
 def arguments_of(rule: Rule, method: str) -> dict[str, Any]:

@@ -181,6 +181,24 @@ def test_the_trail_is_for_admins_and_comes_in_pages(api: Api) -> None:
     assert (len(first["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
 
 
+def test_the_trail_is_asked_for_a_time(api: Api) -> None:
+    for _ in range(3):
+        api.submit("bob")
+        time.sleep(0.005)
+    entries = api.call("GET", "audit?user=bob").json["items"][::-1]
+    since, until = entries[1]["at"], entries[2]["at"]
+
+    def found(query: str) -> list[int]:
+        return [entry["number"] for entry in api.call("GET", f"audit?user=bob&{query}").json["items"][::-1]]
+
+    numbers = [entry["number"] for entry in entries]
+    assert found(f"since={since}") == numbers[1:]
+    assert found(f"until={until}") == numbers[:2]
+    assert found(f"since={since}&until={until}") == numbers[1:2]
+    refused = api.call("GET", "audit?since=yesterday&until=2026-03-01T09:00:00")
+    assert (refused.status_code, len(refused.json["errors"])) == (422, 2)
+
+
 # ── Limits ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -54,3 +54,21 @@ def test_who_is_asked_from_afar_sends_itself_one_signal_and_none_when_it_leaves_
     """A second one would take all its time."""
     done = subprocess.run([sys.executable, "-c", ASKED, state], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == told
+
+
+LATE = """
+import signal, sys, threading, time
+from services.worker.departure import Departure
+
+departure = Departure(grace_seconds=-2.9)
+signal.signal(signal.SIGTERM, lambda *_: departure.ask())
+threading.Thread(target=departure.watch, args=(lambda: None,), daemon=True).start()
+departure.from_afar() if sys.argv[1] == "afar" else departure.ask()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("asked", "status"), [("afar", 0), ("here", 1)])
+def test_who_was_asked_from_afar_and_is_late_is_not_taken_for_dead(asked: str, status: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE, asked], capture_output=True, check=False, timeout=60)
+    assert done.returncode == status
