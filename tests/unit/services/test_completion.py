@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from services import fleet
 from services.cli import app
+from services.fleet import Member, Weights
 from tests.support.listening import Line, listening
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture
@@ -49,6 +51,13 @@ def test_ids_of_one_s_jobs_are_offered_the_newest_first(typed: Typed, api: Api, 
 )
 def test_data_sets_are_offered(typed: Typed, words: tuple[str, ...]) -> None:
     assert typed.offers(*words) == ["lesions"]
+
+
+def test_workers_are_offered_each_once(typed: Typed, api: Api) -> None:
+    for slot in ("gpu-1/0", "gpu-1/1", "cpu-1/0"):
+        fleet.beat(api.context.database, Member(slot, "host", 1, "0.1.0", "CPU", ["any"]), None, {}, Weights())
+    assert typed.offers("workers", "drain", "") == ["cpu-1", "gpu-1"]
+    assert typed.offers("workers", "drain", "gpu") == ["gpu-1"]
 
 
 def test_files_of_the_job_that_was_named_are_offered(typed: Typed, api: Api) -> None:
