@@ -186,6 +186,15 @@ def test_fp16_scales_the_loss_and_leaves_out_a_step_that_overflows() -> None:
     assert gap(weights(healthy), before) > 0
 
 
+def test_fp16_steps_that_all_overflow_are_no_training() -> None:
+    made, state = task(net(), precision="fp16", epochs=20), State()
+    made.model.register_forward_hook(lambda module, inputs, output: InfiniteSlope.apply(output))
+    for _ in range(36):  # 2^16 halved until it is 2^-20
+        step(made, state)
+    with pytest.raises(NonFiniteLoss, match="no gradient up to step 37 was finite"):
+        step(made, state)
+
+
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiling for a CPU needs a compiler")
 def test_a_compiled_net_takes_the_same_step() -> None:
     torch.use_deterministic_algorithms(False)
