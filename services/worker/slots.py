@@ -23,6 +23,7 @@ from services.worker.devices import Device
 from services.worker.figures import figures
 from services.worker.selftest import problems
 from services.worker.supervisor import Attempt, Draining
+from services.worker.use import UseMeter
 from services.worker.watching import Watch
 
 BEAT_SECONDS = 5.0
@@ -46,7 +47,9 @@ class Slot:
         threads: int,
         weights: Callable[[], Weights],
         labels: Sequence[str] = (),
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
+        """leave: called when the database tells that its worker is to leave, maybe more than once."""
         self.context, self.device, self.threads, self.weights = context, device, threads, weights
         self.member = Member(
             name=name,
@@ -58,6 +61,7 @@ class Slot:
             labels=labels,
             memory_gb=device.memory_gb,
         )
+        self._leave = leave
         self.lease: Lease | None = None
         self._watch: Watch | None = None
         self._strange: set[str] = set()  # jobs for a newer version than this
@@ -166,12 +170,20 @@ class Slot:
             log.warning("the registration of %s stays until it is forgotten: %s", self.member.name, error)
 
     def _beat(self) -> None:
+        meter = UseMeter()
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
                 told |= self._watch.figures if self._watch else {}
                 job_id = None if self.lease is None else self.lease.job_id
-                fleet.beat(self.context.database, self.member, job_id, told, self.weights(), self.condition)
+                use = meter.saw(job_id is not None, told)
+                asked = fleet.beat(
+                    self.context.database, self.member, job_id, told, self.weights(), self.condition, use
+                )
+                if use is not None:
+                    meter.told()
+                if asked:
+                    self._leave()
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
             self._news.wait(BEAT_SECONDS)

@@ -19,6 +19,7 @@ class Worker(Answer):
     """A worker slot."""
 
     name: str = Field(examples=["gpu-1/0"])
+    worker: str = Field(description="the process that it belongs to, with its other slots", examples=["gpu-1"])
     host: str = Field(examples=["gpu-1"])
     pid: int = Field(examples=[4711])
     version: str = Field(examples=["0.1.0"])

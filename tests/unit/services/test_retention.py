@@ -135,11 +135,11 @@ def test_a_job_that_succeeds_between_the_two_questions_keeps_its_result(
     asked = Database.read
     finished: list[int] = []
 
-    def finish_after_the_first(database: Database) -> object:
+    def finish_after_the_first(database: Database, **options: bool) -> object:
         if len(finished) == 1:
             jobs.finish(database, claimed.lease, {}, artifacts)
         finished.append(1)
-        return asked(database)
+        return asked(database, **options)
 
     monkeypatch.setattr(Database, "read", finish_after_the_first)
     assert retention.orphans(context.database, listed) == []
