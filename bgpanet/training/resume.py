@@ -89,8 +89,9 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         report(Log(level="warning", message=f"{told} processes: the bits are not those of one number throughout"))
     if state.devices[-1:] != [device]:
         state.devices.append(device)
-        told = " then ".join(state.devices)
-        report(Log(level="warning", message=f"{told}: the bits are not those of one kind of device throughout"))
+        if len(state.devices) > 1:  # else it is a checkpoint of an older version, which named none
+            told = " then ".join(state.devices)
+            report(Log(level="warning", message=f"{told}: the bits are not those of one kind of device throughout"))
     return state, dict(snapshot.best)
 
 
