@@ -114,12 +114,17 @@ class Elsewhere(Compute):
         return {**super().describe(), "device": "H100"}
 
 
-def test_a_run_that_goes_on_on_another_device_tells_of_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True], ids=["", "from a checkpoint of an older version"])
+def test_a_run_that_goes_on_on_another_device_tells_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
     heard: list[Event] = []
     for _ in range(2):  # a second interruption on the same device adds nothing
         with pytest.raises(Interrupted):
             fit(task(net()), tmp_path, heard.append, stop=lambda: True)
     assert not [event for event in heard if isinstance(event, Log) and event.level == "warning"]
+    if older:
+        monkeypatch.setattr("bgpanet.training.resume.State", lambda **position: State(**position | {"devices": []}))
     moved = task(net())
     moved.compute = Elsewhere(moved.compute.device, moved.compute.precision, moved.compute.threads)
     assert fit(moved, tmp_path, heard.append).state.devices == ["cpu", "H100"]
