@@ -103,10 +103,22 @@ def execute(run: Run, report: Report) -> int:
         if is_one_of_many and stop():
             return INTERRUPTED  # another process stopped first, and this one waited for it
         report(Log(level="error", message=traceback.format_exc()))
-        reason = "storage" if isinstance(error, OSError) else "internal"
-        report(Failure(reason=reason, message=f"{type(error).__name__}: {error}"))
+        report(Failure(reason=_reason(error), message=f"{type(error).__name__}: {error}"))
         return FAILED
     return SUCCEEDED
+
+
+def _reason(error: Exception) -> str:
+    """Under which an error is filed that nobody foresaw. Memory may be wanting anywhere, not only where a batch is
+    computed: when weights or an average move to the device, or a feed's copy does."""
+    if isinstance(error, OSError):
+        return "storage"
+    if "torch" in sys.modules:
+        from bgpanet.compute import wants_memory
+
+        if wants_memory(error):
+            return "out_of_memory"
+    return "out_of_memory" if isinstance(error, MemoryError) else "internal"
 
 
 def _told(error: BGPANetError) -> tuple[Told, ...]:

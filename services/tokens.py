@@ -150,11 +150,25 @@ def has_admin(database: Database) -> bool:
         return session.scalar(select(Token.id).where(Token.role == "admin", _holds()).limit(1)) is not None
 
 
-def list_tokens(database: Database, user: str | None = None) -> list[dict[str, Any]]:
-    """A user's tokens, or everyone's, newest first, without their secrets. Times are milliseconds."""
-    query = select(Token).order_by(Token.id.desc())
+def list_tokens(
+    database: Database,
+    user: str | None = None,
+    *,
+    is_holding: bool = False,
+    before: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """A user's tokens, or everyone's, newest first, without their secrets. Times are milliseconds.
+
+    is_holding: only those that are neither revoked nor expired; before: only those older than this id.
+    """
+    query = select(Token).order_by(Token.id.desc()).limit(limit)
     if user is not None:
         query = query.where(Token.user == user)
+    if is_holding:
+        query = query.where(_holds())
+    if before is not None:
+        query = query.where(Token.id < before)
     told = ("id", "name", "user", "role", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
     with database.read() as session:
         return [{name: getattr(row, name) for name in told} for row in session.scalars(query)]

@@ -17,7 +17,7 @@ from services import listing, projects
 from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
-from services.fleet import LOST_MS
+from services.fleet import LOST_MS, worker_of
 from services.listing import HIDDEN, DatasetFilter
 from services.listing import JobFilter as JobFilter
 from services.tables import (
@@ -493,8 +493,8 @@ def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[s
 def list_workers(database: Database) -> list[dict[str, Any]]:
     """Worker slots, by name.
 
-    `state` is idle or busy; checking, unfit or draining where it takes no jobs, and `why`; or lost where it was not
-    heard of for a minute.
+    `state` is idle or busy; checking, unfit or draining where it takes no jobs, or was asked to leave, and `why`; or
+    lost where it was not heard of for a minute.
     """
     with database.read() as session:
         now = session.scalar(select(now_ms())) or 0
@@ -502,6 +502,7 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
     return [
         {
             "name": row.name,
+            "worker": worker_of(row.name),
             "host": row.host,
             "pid": row.pid,
             "version": row.version,
@@ -510,7 +511,7 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
             "labels": row.labels,
             "memory_gb": row.memory_gb,
             "state": _worker_state(row, now),
-            "why": row.why,
+            "why": row.why or (row.told_to_leave_by and f"{row.told_to_leave_by} asked it to leave"),
             "job": row.job_id,
             "figures": row.figures,
             "weights": row.weights,
@@ -524,6 +525,8 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
 def _worker_state(row: Worker, now: int) -> str:
     if row.seen_at < now - LOST_MS:
         return "lost"
+    if row.told_to_leave_by is not None:
+        return "draining"
     if row.state != "ready":
         return row.state
     return "busy" if row.job_id else "idle"

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.curves import Point
+from services.curves import MOST_POINTS, Point
 from services.dashboard.formatting import is_number
 
 Series = Mapping[str, Sequence[Point]]
+MOST_DRAWN, LEAST_POINTS = 8000, 100  # points of all lines of a page together, and of a line among however many
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Chart:
     note: str
     may_be_log: bool = False
     kept_step: int | None = None
+
+
+def points_each(lines: int) -> int:
+    """Of how many points each of so many lines may be, that a browser draws all of them without a pause."""
+    return max(LEAST_POINTS, min(MOST_POINTS, MOST_DRAWN // max(lines, 1)))
 
 
 def training_charts(series: Series, kept_step: int | None = None, smooth: Series | None = None) -> list[Chart]:

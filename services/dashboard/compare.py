@@ -10,7 +10,7 @@ from services import comparison, views
 from services.curves import reduced
 from services.dashboard.access import context, reader
 from services.dashboard.assets import plotly_address
-from services.dashboard.charts import run_charts
+from services.dashboard.charts import points_each, run_charts
 from services.dashboard.differences import differences
 from services.dashboard.results import main_figure, results
 from services.dashboard.tables import FORMATS, Row, written
@@ -45,8 +45,9 @@ def page() -> str:
 def curves() -> Response:
     jobs, _ = _asked()
     names = _names(jobs)
+    points = points_each(len(CURVES) * len(jobs))
     series = {
-        names[job["id"]]: reduced(context().database, reader(), job["id"], CURVES)
+        names[job["id"]]: reduced(context().database, reader(), job["id"], CURVES, points=points)
         for job in jobs
         if job["children"] is None
     }
@@ -95,7 +96,7 @@ def _figures(jobs: list[dict[str, Any]]) -> list[Row]:
         rows.append(Row(label, [None if f is None else (f.value, f.bounds) for f in cells]))
         constant = [None if f is None or f.constant is None else (f.constant, None) for f in cells]
         if any(constant):
-            rows.append(Row(f"{label}, constant predictor", constant))
+            rows.append(Row(f"{label}, constant predictor", constant, is_baseline=True))
     for label in dict.fromkeys(name for one in read for name, _, _ in one.others):
         values = [next((value for name, value, _ in one.others if name == label), None) for one in read]
         rows.append(Row(label, [None if value is None else (value, None) for value in values]))
@@ -104,7 +105,12 @@ def _figures(jobs: list[dict[str, Any]]) -> list[Row]:
 
 def _tests(jobs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
     """Each later job against the first, or why that can't be. Only where they were asked for: they take seconds."""
-    why = comparison.obstacles(jobs)
+    names, why = _names(jobs), comparison.obstacles(jobs)
+    for job_id, name in names.items():
+        why = [
+            one.replace(f"job {job_id}", f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}")
+            for one in why
+        ]
     if why or "tests" not in request.args:
         return [], why
     try:

@@ -3,9 +3,12 @@
 import json
 import math
 import pprint
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from bgpanet import text
 from bgpanet.text import MISSING
@@ -26,6 +29,10 @@ REASONS = {
     "storage": "A file could not be stored or fetched, as often as a job is tried. Look at the artifact store.",
     "internal": "An error in the program ended the run. The log below and the worker's log tell more.",
 }
+
+
+OLD_SECONDS = 30 * 86_400
+TICKED = re.compile("`([^`]+)`")
 
 
 def percent(fraction: object) -> str:
@@ -50,6 +57,24 @@ def duration(seconds: object) -> str:
     return text.duration(max(seconds, 0.0)) if is_number(seconds) else MISSING
 
 
+def soon(seconds: object) -> str:
+    """When something begins that is only estimated: `in a moment`, `in about 4 min`, `in about 2 h`."""
+    if not is_number(seconds):
+        return "at a time that is not known"
+    if seconds < 30:
+        return "in a moment"
+    minutes = max(round(seconds / 60), 1)
+    return f"in about {minutes} min" if minutes <= 90 else f"in about {round(seconds / 3600)} h"
+
+
+def place_in_queue(queue: dict[str, Any] | None) -> str:
+    """Where a job stands that waits: `Next in the queue`, `Number 3 in the queue`, `Not in the queue yet`."""
+    position = queue["position"] if queue else None
+    if not position:
+        return "Not in the queue yet"
+    return "Next in the queue" if position == 1 else f"Number {count(position)} in the queue"
+
+
 def seconds_between(begin: str | None, end: str | None, now: datetime) -> float | None:
     """From `begin` to `end`, or to now where there is no end yet; None before the beginning."""
     return None if begin is None else ((_moment(end) if end else now) - _moment(begin)).total_seconds()
@@ -62,8 +87,10 @@ def took(job: dict[str, Any]) -> str:
 
 
 def relative(iso: str, now: datetime) -> str:
-    """`just now`, `5 min ago`, `3 h ago`, `2 days ago`."""
+    """`just now`, `5 min ago`, `3 h ago`, `2 days ago`; the day itself, `2026-03-01`, of what is a month old."""
     seconds = (now - _moment(iso)).total_seconds()
+    if seconds >= OLD_SECONDS:
+        return f"{_moment(iso):%Y-%m-%d}"
     if seconds < 10:
         return "just now"
     for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
@@ -76,6 +103,18 @@ def relative(iso: str, now: datetime) -> str:
 def ago(iso: str | None) -> str:
     """`relative` to now."""
     return MISSING if iso is None else relative(iso, datetime.now(UTC))
+
+
+def until(iso: str | None, now: datetime | None = None) -> str:
+    """`now`, `in 5 min`, `in 3 h`, `in 2 days`: whole units, rounded."""
+    if iso is None:
+        return MISSING
+    seconds = (_moment(iso) - (now or datetime.now(UTC))).total_seconds()
+    for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 0.95 * length:
+            number = max(1, round(seconds / length))
+            return f"in {number} {unit}{'s' if unit == 'day' and number > 1 else ''}"
+    return "now"
 
 
 def exact(iso: str | None) -> str:
@@ -103,6 +142,11 @@ def weights(value: dict[str, Any]) -> str:
     return str(Weights(**value))
 
 
+def ticked(words: str) -> Markup:
+    """Text of a docstring: what stands in `ticks` as code."""
+    return Markup(TICKED.sub(r"<code>\1</code>", str(escape(words))))  # noqa: S704 - it was escaped
+
+
 def pretty(value: object) -> str:
     """Plain data as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -127,13 +171,17 @@ FILTERS: dict[str, Callable[..., str]] = {
         count,
         size,
         duration,
+        soon,
+        place_in_queue,
         took,
         ago,
+        until,
         exact,
         clock,
         words,
         reason,
         weights,
+        ticked,
         pretty,
         python,
     )

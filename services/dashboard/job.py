@@ -8,11 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, send_file, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import pictures, predictions, steering, views
-from services.curves import reduced
+from services import models, pictures, predictions, steering, views
+from services.curves import MOST_POINTS, reduced
 from services.dashboard.access import context, reader, writer
 from services.dashboard.assets import plotly_address
-from services.dashboard.charts import Chart, Series, run_charts, training_charts
+from services.dashboard.charts import Chart, Series, points_each, run_charts, training_charts
 from services.dashboard.differences import differences
 from services.dashboard.lists import template
 from services.dashboard.results import main_figure, results, squares
@@ -27,6 +27,7 @@ LOG_LINES = 500  # of one answer
 MOST_IMAGES = 200  # of a cell of the confusion matrix
 MOST_SMOOTHING = 0.99
 SMOOTHED = ("train_loss", "validation_loss", "validation_balanced_accuracy")
+DRAWN = (*SMOOTHED, "learning_rate", "loss_weight_ce", "loss_weight_focal")
 FOLD_FIGURES = ("validation_balanced_accuracy", "validation_loss")
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def page(job_id: str) -> str:
         results=results(job["summary"]),
         squares=squares(job["summary"], _rankings(job_id, artifacts) if has_ended else []),
         dataset=views.dataset_of(database, job),
+        registered=models.versions_of_job(database, principal, job_id),
         events=views.list_events(database, principal, job_id),
         attempts=views.list_attempts(database, principal, job_id),
         checkpoints=views.list_checkpoints(database, principal, job_id),
@@ -153,17 +155,18 @@ def _charts(job: dict[str, Any], smoothing: float) -> list[Chart]:
     if job["kind"] == "study":
         return []
 
-    def series(job_id: str, weight: float = 0.0, names: Sequence[str] = ()) -> Series:
-        return reduced(context().database, reader(), job_id, names, smoothing=weight)
+    def series(job_id: str, weight: float = 0.0, names: Sequence[str] = (), points: int = MOST_POINTS) -> Series:
+        return reduced(context().database, reader(), job_id, names, smoothing=weight, points=points)
 
     if job["kind"] != "cross_validate":
         kept = (job["summary"].get("kept") or {}).get("step")
         smooth = series(job["id"], smoothing, SMOOTHED) if smoothing else None
-        return training_charts(series(job["id"]), kept, smooth)
+        return training_charts(series(job["id"], names=DRAWN), kept, smooth)
     # Of a fold that was tried again the last run counts.
     children = views.list_children(context().database, reader(), job["id"])
     last = {fold["position"]: fold["id"] for fold in children}
-    return run_charts({f"fold {n}": series(id, smoothing, FOLD_FIGURES) for n, id in last.items()})
+    points = points_each(len(FOLD_FIGURES) * len(last))
+    return run_charts({f"fold {n}": series(id, smoothing, FOLD_FIGURES, points) for n, id in last.items()})
 
 
 def _rankings(job_id: str, artifacts: list[dict[str, Any]]) -> list[Ranked]:

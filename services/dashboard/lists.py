@@ -1,4 +1,4 @@
-"""`/jobs` and `/workers`."""
+"""`/jobs`."""
 
 from typing import Any
 
@@ -76,12 +76,6 @@ def _children(opened: str, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     children = views.list_children(context().database, reader(), opened)[:MOST_CHILDREN]
     return [{**job, "figure": main_figure(job["summary"])} for job in children]
-
-
-@routes.get("/workers")
-def workers() -> str:
-    members = views.list_workers(context().database)
-    return render_template(template("workers"), workers=members, jobs=visible_jobs(members))
 
 
 def template(name: str) -> str:

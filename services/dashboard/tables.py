@@ -14,10 +14,12 @@ TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#"
 
 @dataclass(frozen=True)
 class Row:
-    """A figure, and for each job its value with its 95 % interval, None where there is none."""
+    """A figure, and for each job its value with its 95 % interval, None where there is none. is_baseline: what the
+    constant predictor reaches of the figure above."""
 
     label: str
     cells: Sequence[tuple[float, tuple[float, float] | None] | None]
+    is_baseline: bool = False
 
 
 def _csv(header: Sequence[str], rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ from services.tokens import Principal
 from tests.browser.conftest import Site, Visit, visit
 
 ADMIN = Principal("root", "admin")
-PAGES = ["/overview", "/jobs", "/datasets", "/workers"]
+PAGES = ["/overview", "/jobs", "/datasets", "/models", "/models/lesions", "/workers"]
 
 
 def _progress(site: Site, fraction: float, epoch: int) -> None:
@@ -133,6 +133,19 @@ def test_curves_and_confusion_matrix_are_drawn(site: Site, visitor: Visit) -> No
     expect(matrix.get_by_role("rowheader")).to_have_text(["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"])
     page.goto(f"{site.url}/jobs/{site.ids['cross_validate']}")
     expect(page.locator("#chart-accuracy .scatterlayer path.js-line")).to_have_count(5)
+
+
+def test_a_bar_appears_when_jobs_are_selected_and_compares_them(site: Site, visitor: Visit) -> None:
+    visitor.sign_in(site, site.admin)
+    page, bar = visitor.page, visitor.page.get_by_role("form", name="Selected jobs")
+    expect(bar).to_be_hidden()
+    page.get_by_label("Select BGPANet micro, first look").press("Space")
+    expect(bar).to_contain_text("1 selected")
+    expect(bar.get_by_role("button", name="compare")).to_be_disabled()
+    page.get_by_label("Select inference").press("Space")
+    bar.get_by_role("button", name="compare").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Compare")
+    assert visitor.troubles == []
 
 
 def test_cancel_asks_a_running_job_to_end(site: Site, visitor: Visit) -> None:

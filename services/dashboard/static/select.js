@@ -6,6 +6,7 @@
 
   function show() {
     const number = count();
+    form.hidden = !number;  // where there is no JavaScript it always stands there
     chosen.textContent = number ? `${number} selected:` : "Select jobs to";
     for (const button of form.querySelectorAll("button")) {
       button.disabled = button.value === "compare" ? number < 2 || number > 20 : number < 1;

@@ -17,7 +17,7 @@ from bgpanet.compute import Compute
 from bgpanet.data.augmentation import mix
 from bgpanet.data.batches import balanced_order
 from bgpanet.errors import Interrupted, InvalidInput, NonFiniteLoss, OutOfMemory
-from bgpanet.events import Event
+from bgpanet.events import Event, Log
 from bgpanet.losses import DualTailedLoss
 from bgpanet.models import build_model
 from bgpanet.models.layers import depths
@@ -105,6 +105,26 @@ def test_a_run_that_goes_on_with_half_the_images_at_once_ends_as_it_would_have_b
     halved = fit(task(net(), micro_batch_size=4), tmp_path / "halved", silent)
     assert gap(halved.weights, whole.weights) < 1e-4
     assert (whole.state.images_at_once, halved.state.images_at_once) == ([[0, 8]], [[0, 8], [2, 4]])
+
+
+class Elsewhere(Compute):
+    """A CPU that says it is something else."""
+
+    def describe(self) -> dict[str, str | int]:
+        return {**super().describe(), "device": "H100"}
+
+
+def test_a_run_that_goes_on_on_another_device_tells_of_both(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    for _ in range(2):  # a second interruption on the same device adds nothing
+        with pytest.raises(Interrupted):
+            fit(task(net()), tmp_path, heard.append, stop=lambda: True)
+    assert not [event for event in heard if isinstance(event, Log) and event.level == "warning"]
+    moved = task(net())
+    moved.compute = Elsewhere(moved.compute.device, moved.compute.precision, moved.compute.threads)
+    assert fit(moved, tmp_path, heard.append).state.devices == ["cpu", "H100"]
+    (told,) = [event.message for event in heard if isinstance(event, Log) and event.level == "warning"]
+    assert told.startswith("cpu then H100: ")
 
 
 def test_validation_has_no_more_images_at_once_than_a_step() -> None:

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict
 
-from services.curves import Point
-from services.dashboard.charts import run_charts, training_charts
+from services.curves import MOST_POINTS, Point, extremes
+from services.dashboard.charts import LEAST_POINTS, MOST_DRAWN, points_each, run_charts, training_charts
 
 
 def _series(*values: float, per: int = 1) -> list[Point]:
@@ -54,3 +54,16 @@ def test_folds_share_a_chart_and_their_best_values_are_told() -> None:
     (chart,) = run_charts(folds)
     assert [line.name for line in chart.lines] == ["fold 0", "fold 1", "fold 2"]
     assert chart.note == "best of each fold: 0.5 to 0.7"
+
+
+def test_however_many_lines_there_are_together_they_stay_few_points() -> None:
+    assert points_each(1) == MOST_POINTS
+    assert [points_each(lines) for lines in (8, 10, 40, 10_000)] == [MOST_POINTS, 800, 200, LEAST_POINTS]
+    assert all(lines * points_each(lines) <= MOST_DRAWN for lines in range(8, MOST_DRAWN // LEAST_POINTS))
+
+
+def test_the_answer_for_twenty_long_runs_is_small() -> None:
+    points = points_each(40)
+    run = list(extremes(_series(*(1 / n for n in range(1, 5001)), per=123), 5000, points))
+    runs = {f"job {n}": {"validation_loss": run, "validation_balanced_accuracy": run} for n in range(20)}
+    assert len(json.dumps([asdict(chart) for chart in run_charts(runs, "job")])) < 300_000

@@ -71,10 +71,60 @@ def test_durations(seconds: object, text: str) -> None:
         ("2026-02-28T11:00:00.000Z", "1 day ago"),
         ("2026-02-22T11:00:00.000Z", "7 days ago"),
         ("2026-03-01T12:54:00.000+01:00", "6 min ago"),
+        ("2026-01-30T12:00:01.000Z", "29 days ago"),
+        ("2026-01-30T12:00:00.000Z", "2026-01-30"),
     ],
 )
 def test_times_are_told_from_now(iso: str, text: str) -> None:
     assert formatting.relative(iso, NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "in a moment"),
+        (29.9, "in a moment"),
+        (31, "in about 1 min"),
+        (299, "in about 5 min"),
+        (5399, "in about 90 min"),
+        (7300, "in about 2 h"),
+        (None, "at a time that is not known"),
+    ],
+)
+def test_an_estimate_is_told_no_finer_than_it_is_known(seconds: object, text: str) -> None:
+    assert formatting.soon(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("position", "text"),
+    [(1, "Next in the queue"), (1204, "Number 1,204 in the queue"), (None, "Not in the queue yet")],
+)
+def test_a_place_in_the_queue(position: int | None, text: str) -> None:
+    assert formatting.place_in_queue({"position": position}) == text
+
+
+def test_docstrings_show_code_and_no_markup() -> None:
+    assert formatting.ticked("see `bgpanet models`, <b> & `a<b`") == (
+        "see <code>bgpanet models</code>, &lt;b&gt; &amp; <code>a&lt;b</code>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("iso", "text"),
+    [
+        ("2026-03-01T11:59:00Z", "now"),
+        ("2026-03-01T12:00:00.400Z", "now"),
+        ("2026-03-01T12:00:42Z", "in 42 s"),
+        ("2026-03-01T12:00:58Z", "in 1 min"),
+        ("2026-03-01T12:09:40Z", "in 10 min"),
+        ("2026-03-01T15:20:00Z", "in 3 h"),
+        ("2026-03-02T11:59:30Z", "in 1 day"),
+        ("2026-03-31T11:59:30Z", "in 30 days"),
+        (None, DASH),
+    ],
+)
+def test_times_to_come_are_told_from_now(iso: str | None, text: str) -> None:
+    assert formatting.until(iso, NOW) == text
 
 
 def test_exact_times_are_in_utc() -> None:

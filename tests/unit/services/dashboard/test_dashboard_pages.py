@@ -155,7 +155,8 @@ def test_the_confusion_matrix_tells_counts_and_shares_of_the_row_in_words(
     row = training_summary()["figures"]["confusion_matrix"][4]
     for predicted, count in zip(["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"], row, strict=True):
         assert f"{count} of {sum(row)} mel taken for {predicted}" in text
-        assert f"<b>{count}</b><small>{100 * count / sum(row):.1f} %</small>" in text
+        share = f"<small>{100 * count / sum(row):.1f} %</small>" if count else ""  # nothing has no share worth a look
+        assert f"<b>{count}</b>{share}<" in text
 
 
 def test_a_leaking_split_is_said_aloud(made: Service, client: FlaskClient) -> None:
@@ -183,7 +184,38 @@ def test_a_failure_is_explained_in_plain_words(ids: dict[str, str], made: Servic
     words = words_of(client.get(f"/jobs/{ids['failed']}"))
     assert "The device ran out of memory. Use smaller batches" in words
     assert f"tried to allocate 2.31 GiB {EVIL}" in words
-    assert "Reason: out of memory, in attempt 1" in words
+    assert "Out of memory, in attempt 1." in words
+
+
+def test_what_failed_tells_first_why_and_what_to_do_and_then_its_log(
+    ids: dict[str, str], made: Service, sign_in: SignIn, client: FlaskClient
+) -> None:
+    path = f"/jobs/{ids['failed']}"
+    text = client.get(path).text
+    places = [
+        text.index(f'id="{name}"') for name in ("failure", "retry", "correct", "log-title", "curves-title", "spec")
+    ]
+    assert places == sorted(places)
+    assert text.count("/retry") == 1  # one button, at one place
+    assert 'id="retry"' not in sign_in("vera", "viewer").get(path).text
+    succeeded = client.get(f"/jobs/{ids['succeeded']}").text
+    assert succeeded.index('id="curves-title"') < succeeded.index('id="log-title"')
+
+
+def test_a_job_that_never_began_shows_no_empty_boxes(ids: dict[str, str], made: Service, client: FlaskClient) -> None:
+    text = client.get(f"/jobs/{ids['queued']}").text
+    assert re.search(r'id="curves-card"[^>]* hidden>', text)
+    assert "files-title" not in text
+    running = client.get(f"/jobs/{ids['running']}").text
+    assert not re.search(r'id="curves-card"[^>]* hidden>', running)
+
+
+def test_a_pages_parts_are_linked_at_its_head(ids: dict[str, str], made: Service, client: FlaskClient) -> None:
+    for name in ("succeeded", "cross_validate", "running"):
+        text = client.get(f"/jobs/{ids[name]}").text
+        anchors = re.findall(r'href="#([\w-]+)"', text[text.index('id="jump"') :].partition("</nav>")[0])
+        assert len(anchors) > 3, name
+        assert [anchor for anchor in anchors if f'id="{anchor}"' not in text] == [], name
 
 
 def test_every_reason_of_the_state_machine_has_plain_words(made: Service, client: FlaskClient) -> None:
@@ -352,10 +384,32 @@ def test_an_address_that_nothing_has_is_a_page_for_browsers_and_a_problem_for_pr
     client = made.app.test_client()
     page = client.get("/no-such-page", headers={"Accept": "text/html,*/*;q=0.8"})
     assert (page.status_code, page.mimetype) == (404, "text/html")
-    assert "<h1>Not Found</h1>" in page.text
+    assert "<h1>Not found</h1>" in page.text
+    assert "Sign in" in page.text
+    assert "No page has this address." in page.text
     for path, accept in (("/no-such-page", "*/*"), ("/api/v1/nothing", "text/html")):
         answer = client.get(path, headers={"Accept": accept})
         assert (answer.status_code, answer.mimetype) in (
             (404, "application/problem+json"),
             (401, "application/problem+json"),
         )
+
+
+def test_whoever_has_signed_in_finds_the_way_back_from_an_address_that_nothing_has(client: FlaskClient) -> None:
+    page = client.get("/no-such-page", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 404
+    for way in ('aria-label="Main"', 'href="/overview"', 'href="/jobs"', "Sign out"):
+        assert way in page.text
+    wrong = client.post("/overview", headers={"Accept": "text/html"})
+    assert (wrong.status_code, "<h1>Not to be done here</h1>" in wrong.text) == (405, True)
+
+
+def test_an_empty_installation_tells_how_to_begin(made: Service, client: FlaskClient, sign_in: SignIn) -> None:
+    page = client.get("/overview")
+    assert "No jobs yet" in words_of(page)
+    assert "A worker is missing: bgpanet worker starts one" in words_of(page)
+    assert 'href="/datasets/new"' in page.text
+    assert 'href="/datasets/new"' not in sign_in("vera", "viewer").get("/overview").text
+    add_datasets(made)
+    made.submit()
+    assert "No jobs yet" not in words_of(client.get("/overview"))

@@ -34,7 +34,7 @@ def test_no_page_of_the_dashboard_answers_without_a_session(made: Service) -> No
     for rule in closed:
         if rule.rule in OPEN:
             continue
-        path = rule.rule.replace("<job_id>", "x").replace("<name>", "y")
+        path = re.sub(r"<[^>]+>", "1", rule.rule)
         for method in (rule.methods or set()) - {"OPTIONS"}:
             answer = client.open(path, method=method)
             assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/login"), (method, path)
@@ -188,7 +188,7 @@ def test_a_researcher_pauses_resumes_and_tries_again_and_sees_what_a_job_waits_f
     add_datasets(made)
     waiting, client = made.submit(), sign_in("ada", "researcher")
     page = client.get(f"/jobs/{waiting}").text
-    assert "Number 1 in the queue" in page
+    assert "Next in the queue" in page
     assert "no worker is running" in page
     assert _act(client, waiting, "pause") == 303
     page = client.get(f"/jobs/{waiting}").text
