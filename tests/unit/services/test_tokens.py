@@ -11,8 +11,9 @@ from services import tokens
 from services.database import Database, now_ms
 from services.errors import Forbidden, NotFound
 from services.last_use import LastUse
-from services.tables import Base, Token
+from services.tables import Token
 from services.tokens import NewToken, Principal
+from tests.support.databases import make_schema
 
 ADMIN = Principal("root", "admin")
 
@@ -20,7 +21,7 @@ ADMIN = Principal("root", "admin")
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path / 'test.db'}")
-    Base.metadata.create_all(made.engine)
+    make_schema(made.url)
     yield made
     made.close()
 

@@ -26,9 +26,10 @@ from services.context import Context
 from services.fleet import Member, Weights
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from services.tokens import Role
 from services.web import create_app
+from tests.support.databases import make_schema
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 SHARES = [33, 51, 110, 12, 111, 670, 14]
@@ -107,7 +108,7 @@ def service(home: Path) -> Iterator[Service]:
     settings = Settings.load({"BGPANET_HOME": str(home), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     try:
         yield Service(app, context)
     finally:

@@ -13,7 +13,6 @@ from services import jobs, views
 from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
-from services.migration import migrate
 from services.settings import Settings
 from services.tokens import Principal
 from services.worker import slots
@@ -21,6 +20,7 @@ from services.worker.child import ForkServer
 from services.worker.devices import Device
 from services.worker.selftest import problems
 from services.worker.slots import Slot
+from tests.support.databases import make_schema
 
 ADMIN = Principal("ada", "admin")
 
@@ -39,7 +39,7 @@ class Computes(ForkServer):
 def context(tmp_path: Path) -> Iterator[Context]:
     values = {"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}
     made = Context(Settings.load(values))
-    migrate(made.settings.database_url)
+    make_schema(made.settings.database_url)
     yield made
     made.database.close()
     made.celery.close()
