@@ -1,17 +1,22 @@
 """The dashboard through Flask's test client."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
+from services.database import Database, now_ms
+from services.tables import Job, Worker
 from services.tokens import Role
 from tests.unit.services.dashboard.browsing import csrf_of
 from tests.unit.services.dashboard.full_service import Service, fill, service
 
+LEASE_MS = 30_000
 SignIn = Callable[..., FlaskClient]
 
 
@@ -35,6 +40,13 @@ def ids(tmp_path: Path, full_home: tuple[Path, dict[str, str]]) -> dict[str, str
     home, found = full_home
     assert not (tmp_path / "bgpanet.db").exists(), "ask for `ids` before `made`"
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    database = Database(f"sqlite:///{tmp_path / 'bgpanet.db'}")
+    with (
+        contextlib.closing(database),
+        database.write() as session,
+    ):  # else lost a minute after the filling
+        session.execute(update(Worker).values(seen_at=now_ms()))
+        session.execute(update(Job).where(Job.state == "running").values(lease_expires_at=now_ms() + LEASE_MS))
     return found
 
 
