@@ -6,7 +6,7 @@ from flask import Response, jsonify
 
 from services import fleet, views
 from services.api import answers
-from services.api.access import admin, context, reader
+from services.api.access import admin, context, manager, reader
 from services.api.documentation import Section, documented
 from services.audit import Act, noted
 from services.tables import personal
@@ -57,8 +57,10 @@ def post_drain(worker: str) -> tuple[Response, int]:
     """Have a worker leave.
 
     It hears of it within seconds, then does as on SIGTERM: its jobs write a checkpoint and go back into the queue, and
-    its process ends. What started it may start it again. An admin's token is needed. Answers with its slots.
+    its process ends. What started it may start it again. An admin's token with the
+    scope `manage` is needed. Answers with its slots.
     """
+    manager()
     principal, database = admin(), context().database
     name = fleet.drain(database, worker, principal.user, noted(database, Act(principal, "worker.drain")))
     return _shown([item for item in views.list_workers(database) if item["worker"] == name]), 202

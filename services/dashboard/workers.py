@@ -49,8 +49,8 @@ def page() -> str:
 @routes.post("/<path:worker>/drain")
 def drain(worker: str) -> BaseResponse:
     principal, database = reader(), context().database
-    if not principal.is_admin:
-        abort(403, "workers are told to leave by admins")
+    if not (principal.is_admin and principal.may_manage):
+        abort(403, "workers are told to leave by admins, with tokens that have the scope `manage`")
     try:
         name = fleet.drain(database, worker, principal.user, noted(database, Act(principal, "worker.drain")))
         flash(f"{name} was asked to leave: its jobs write a checkpoint and go on elsewhere.")

@@ -114,7 +114,10 @@ def test_workers_tell_of_a_job_whoever_sees_it(api: Api) -> None:
 def test_an_admin_alone_has_a_worker_leave_and_it_stands_in_the_trail(api: Api) -> None:
     job_id = api.submit("ada").json["id"]
     fleet.beat(api.context.database, Member("gpu-1/0", "host", 1, "0.1.0", "CPU", ["any"]), job_id, {}, Weights("", []))
-    assert api.call("POST", "workers/gpu-1/drain", "ada").status_code == 403
+    made = api.call("POST", "tokens", "root", json={"name": "submits", "scopes": ["read", "submit"]})
+    api.tokens["submits"] = made.json["token"]
+    for user in ("ada", "submits"):  # the second is root's, without the scope `manage`
+        assert api.call("POST", "workers/gpu-1/drain", user).status_code == 403
     assert api.call("GET", "workers", "ada").json["items"][0]["state"] == "busy"
     assert api.call("POST", "workers/gpu-2/drain", "root").status_code == 404
     for name in ("gpu-1", "gpu-1/0", "gpu-1%2F0"):
