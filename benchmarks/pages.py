@@ -19,14 +19,25 @@ from services import tokens
 from services.database import Database, now_ms
 from services.migration import migrate
 from services.settings import Settings
-from services.tables import Artifact, Checkpoint, Job, Metric, Transition, Worker
+from services.tables import (
+    Artifact,
+    Checkpoint,
+    Job,
+    Metric,
+    ModelVersion,
+    RegisteredModel,
+    Transition,
+    Worker,
+    WorkerUse,
+)
 from services.web import create_app
+from tests.support.clocked import MODEL, VERSION
 from tests.support.servers import fresh_database, postgres_server
 
 GOAL = 300  # milliseconds
 REPEATS = 15
 DAYS = 30  # over which the jobs were submitted
-RUNNING, WAITING, WORKERS = 12, 1_000, 16
+RUNNING, WAITING, WORKERS, MODELS = 12, 1_000, 16, 200
 LATEST = 200  # jobs, of which some are shown
 POINTS = 100_000  # figures of one job
 EPOCHS = 180
@@ -95,7 +106,9 @@ def pages(shown: Shown) -> dict[str, str]:
         "compare": f"/compare?{both}",
         "compare, curves": f"/compare/curves?{both}",
         "datasets": "/datasets",
+        "models": "/models",
         "workers": "/workers",
+        "workers, 2 days": "/workers?span=48",
     }
 
 
@@ -116,6 +129,9 @@ def busy(database: Database, count: int) -> Shown:
     _store(database, Metric, (point for job in running for point in _figures(job, POINTS // 20)))
     _store(database, Metric, _figures(long, POINTS))
     _store(database, Worker, _workers(running, now))
+    _store(database, WorkerUse, _use(now))
+    _store(database, RegisteredModel, ({**MODEL, "id": f"m{n}", "name": f"lesions-{n}"} for n in range(MODELS)))
+    _store(database, ModelVersion, ({**VERSION, "id": f"v{n}", "model_id": f"m{n}"} for n in range(MODELS)))
     going: dict[str, Any] = {"state": "running", "started_at": now - 600_000, "finished_at": None, "summary": {}}
     with database.write() as session:
         for number, job in enumerate(running):
@@ -181,3 +197,10 @@ def _workers(jobs: list[str], now: int) -> Iterator[dict[str, Any]]:
             "resource_classes": ["any", "gpu"], "job_id": jobs[number] if number < len(jobs) else None, "figures": {},
             "started_at": now, "seen_at": now + 3_600_000,
         }  # fmt: skip
+
+
+def _use(now: int) -> Iterator[dict[str, Any]]:
+    """What every worker told over two days."""
+    for number, minute in itertools.product(range(WORKERS), range(2 * 24 * 60)):
+        use = {"busy": minute % 10 / 10, "gpu_percent": float(minute % 100), "cpu_percent": 50.0}
+        yield {"worker": f"gpu-{number}/0", "at": now - 60_000 * minute, **use}

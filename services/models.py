@@ -281,7 +281,7 @@ def list_models(
         query = query.where(RegisteredModel.id < cursor)
     with database.read() as session:
         rows = session.scalars(query).all()
-        items = [_model(session, row) for row in rows[:limit]]
+        items = _models(session, rows[:limit])
     return Page(items, items[-1]["id"] if len(rows) > limit else None)
 
 
@@ -332,25 +332,45 @@ def versions_of_job(database: Database, principal: Principal, job_id: str) -> li
 
 
 def _aliases(session: Session, model_id: str) -> dict[str, int]:
-    query = select(ModelAlias.alias, ModelVersion.number).join(ModelVersion, ModelVersion.id == ModelAlias.version_id)
-    rows = session.execute(query.where(ModelAlias.model_id == model_id).order_by(ModelAlias.alias))
-    return {alias: number for alias, number in rows if number is not None}
+    return _aliases_of(session, [model_id]).get(model_id, {})
+
+
+def _aliases_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What the aliases of some models stand for, by the model's id."""
+    query = select(ModelAlias.model_id, ModelAlias.alias, ModelVersion.number)
+    query = query.join(ModelVersion, ModelVersion.id == ModelAlias.version_id)
+    found: dict[str, dict[str, int]] = {}
+    query = query.where(ModelAlias.model_id.in_(model_ids)).order_by(ModelAlias.alias)
+    for model_id, alias, number in session.execute(query):
+        if number is not None:
+            found.setdefault(model_id, {})[alias] = number
+    return found
 
 
 def _model(session: Session, row: RegisteredModel) -> dict[str, Any]:
-    versions = select(func.count(), func.max(ModelVersion.number)).where(ModelVersion.model_id == row.id)
-    ready, newest = session.execute(versions.where(ModelVersion.state == "ready")).one()
-    return {
-        "kind": "registered",
-        "id": row.id,
-        "name": row.name,
-        "project": row.project,
-        "versions": ready,
-        "newest": newest,
-        "aliases": _aliases(session, row.id),
-        "created_by": row.created_by,
-        "created_at": timestamp(row.created_at),
-    }
+    return _models(session, [row])[0]
+
+
+def _models(session: Session, rows: Sequence[RegisteredModel]) -> list[dict[str, Any]]:
+    """What people are shown of models, whose versions and aliases are read at once."""
+    ids = [row.id for row in rows]
+    ready = (ModelVersion.model_id.in_(ids), ModelVersion.state == "ready")
+    counting = select(ModelVersion.model_id, func.count(), func.max(ModelVersion.number)).where(*ready)
+    counted = {id: counts for id, *counts in session.execute(counting.group_by(ModelVersion.model_id))}
+    aliases = _aliases_of(session, ids)
+    return [
+        {
+            "kind": "registered",
+            "id": row.id,
+            "name": row.name,
+            "project": row.project,
+            **dict(zip(("versions", "newest"), counted.get(row.id, (0, None)), strict=True)),
+            "aliases": aliases.get(row.id, {}),
+            "created_by": row.created_by,
+            "created_at": timestamp(row.created_at),
+        }
+        for row in rows
+    ]
 
 
 def version_json(model: RegisteredModel, row: ModelVersion, aliases: Mapping[str, int]) -> dict[str, Any]:

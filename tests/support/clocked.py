@@ -1,4 +1,4 @@
-"""A clock that a test moves, and a data set that jobs can be submitted on."""
+"""A clock that a test moves, and rows: of a data set that jobs can be submitted on, of a registered model."""
 
 DATASET = {
     "id": "d",
@@ -12,6 +12,25 @@ DATASET = {
     "group_unit": "lesion",
     "class_counts": [],
     "findings": [],
+    "files": {},
+    "created_by": "ada",
+    "created_at": 0,
+}
+
+MODEL = {"id": "m", "project": "shared", "name": "lesions", "created_by": "ada", "created_at": 0}
+VERSION = {
+    "id": "v",
+    "model_id": "m",
+    "number": 1,
+    "state": "ready",
+    "source": "trained",
+    "job_id": "j",
+    "findings": [],
+    "digest": "0" * 64,
+    "members": 1,
+    "card": {},
+    "metrics": {},
+    "provenance": {},
     "files": {},
     "created_by": "ada",
     "created_at": 0,
