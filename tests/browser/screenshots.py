@@ -30,9 +30,9 @@ WAIT_SECONDS = 1800.0
 SPEC: dict[str, Any] = {
     "model": "bgpanet_micro",
     "image_size": 32,  # few seconds of work, not good figures
-    "training": {"epochs": 12, "batch_size": 32, "learning_rate": 1e-3, "warmup_epochs": 1, "patience": 12},
+    "training": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "warmup_epochs": 1, "patience": 10},
 }
-FOLDS = {**SPEC, "split": {"folds": 5}, "training": {**SPEC["training"], "epochs": 4}}
+FOLDS = {**SPEC, "split": {"folds": 5}, "training": {**SPEC["training"], "epochs": 3}}
 LONG = {**SPEC, "training": {**SPEC["training"], "epochs": 400, "patience": 400}}
 LONG_NAME = (
     "Ablation of the fine branch with the cosine schedule of both weights, 5 folds by lesion, seed 7, "
@@ -125,7 +125,7 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "job": f"/jobs/{training.id}",
         "job-waiting": f"/jobs/{waiting.id}",
         "job-failed": f"/jobs/{short.id}",
-        "job-explain": f"/jobs/{explained.id}",
+        "job-cell": f"/jobs/{training.id}/cell?truth=nv&predicted=nv",
         "cross-validation": f"/jobs/{validation.id}",
         "compare": compared,
         "submit": "/submit?preset=quick",
@@ -193,7 +193,7 @@ def _shrink(file: Path, most: int) -> None:
         picture = image.convert("RGB")
     most = min(most, picture.height)
     while True:
-        picture.crop((0, 0, picture.width, most)).quantize(128).save(file, optimize=True)
+        picture.crop((0, 0, picture.width, most)).quantize(256, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
         if file.stat().st_size <= MOST_BYTES:
             return
         most = most * 9 // 10  # the end of a long page can be spared
