@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -191,12 +191,23 @@ def _shrink(file: Path, most: int) -> None:
     """Fewer colours, and if need be fewer pixels, until the picture is small enough to keep."""
     with Image.open(file) as image:
         picture = image.convert("RGB")
-    most = min(most, picture.height)
+    palette, most = _palette(picture), min(most, picture.height)
     while True:
-        picture.crop((0, 0, picture.width, most)).quantize(256, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
+        kept = picture.crop((0, 0, picture.width, most))
+        kept.quantize(palette=palette, dither=Image.Dither.NONE).save(file, optimize=True)
         if file.stat().st_size <= MOST_BYTES:
             return
         most = most * 9 // 10  # the end of a long page can be spared
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """256 colours: the commonest as they are, which grounds and badges are, and others that come near all the rest."""
+    counts = picture.getcolors(picture.width * picture.height) or []
+    common = [colour for _, colour in sorted(counts, reverse=True, key=lambda one: one[0])[:128]]
+    near = picture.quantize(128).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in common for part in cast(tuple[int, ...], colour)] + near)
+    return palette
 
 
 if __name__ == "__main__":
