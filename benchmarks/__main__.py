@@ -26,6 +26,7 @@ NAMES = (
     "service_cost",
     "scaling",
     "api",
+    "pages",
 )
 RESULTS = Path(__file__).parent / "results"
 

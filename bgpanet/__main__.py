@@ -18,9 +18,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train, cross-validate and apply BGPANet, without a service."
 )
 
-SpecFile = Annotated[
-    Path, typer.Argument(help="YAML or JSON; fields as in bgpanet/specs.py, with `data: {format, path}`")
-]
+SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON; fields as in bgpanet/specs, with `data: {format, path}`")]
 Output = Annotated[Path, typer.Option(help="folder of the results; the same folder again goes on where it stopped")]
 Cache = Annotated[Path | None, typer.Option(help="folder of decoded pixels; default: OUTPUT/cache")]
 CacheGB = Annotated[

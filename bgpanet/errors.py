@@ -4,6 +4,7 @@ BGPANetError
 ├── InvalidInput      what was asked for, or the data that it names, is wrong; carries every problem found
 │   └── DataRefused   a data set must not be used; carries everything else that was found, too
 ├── DataDamaged       an image is not any more what it was when its data set was registered
+├── DeviceMissing     the GPU that the run is to have does not answer; another worker's may
 ├── CheckpointError   a checkpoint is incomplete, damaged, or belongs to another run
 ├── NonFiniteLoss     the loss became NaN or infinite; the weights were not updated with it
 ├── NotTheSame        what was written for others gives other answers than the model itself
@@ -66,6 +67,12 @@ class DataDamaged(BGPANetError):
     """An image is not any more what it was when its data set was registered, or can't be read."""
 
     reason = "storage"
+
+
+class DeviceMissing(BGPANetError):
+    """The GPU that the run is to have does not answer."""
+
+    reason = "worker_lost"
 
 
 class CheckpointError(BGPANetError):

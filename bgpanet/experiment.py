@@ -324,6 +324,7 @@ def _conclude(
         "environment": {**environment(), **compute.describe()},
         "images_at_once": [{"after_step": step, "images": images} for step, images in state.images_at_once],
         "processes": state.processes,
+        "devices": state.devices,
         "written_at": written_at(),
         "findings": [asdict(finding) for finding in index.findings],
         "unreadable": {index.records[n].image_id: why for n, why in pixels.errors.items()},

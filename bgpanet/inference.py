@@ -80,9 +80,10 @@ class _Answer:
             self._copied = torch.cuda.current_stream(logits.device).record_event()
 
     def wait(self) -> np.ndarray:
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._logits.numpy()
+        if self._copied is None:
+            return self._logits.numpy()
+        self._copied.synchronize()
+        return self._logits.numpy().copy()  # the pinned pages go back to their pool: new ones wait for the GPU
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

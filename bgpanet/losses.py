@@ -6,6 +6,7 @@ in float32 or wider, in nats. What is added to logits is for training alone: pre
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,13 @@ class Loss(nn.Module):
             raise InvalidInput.one("total_steps", f"must be 1 or more, not {total_steps}")
         self.total_steps = total_steps
         self.register_buffer("t", torch.zeros((), dtype=torch.int64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # t stays with the CPU, which counts: read from a GPU it would be waited for in the middle of every step.
+        t = self.t
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.t = t
+        return self
 
     def step(self) -> None:
         """Counts one optimizer step."""

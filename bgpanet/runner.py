@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, DataRefused, Interrupted, InvalidInput, Problem
+from bgpanet.errors import BGPANetError, DataRefused, DeviceMissing, Interrupted, InvalidInput, Problem
 from bgpanet.events import Event, Failure, Log, Report, Told
 from bgpanet.specs import (
     AnySpec,
@@ -103,10 +103,22 @@ def execute(run: Run, report: Report) -> int:
         if is_one_of_many and stop():
             return INTERRUPTED  # another process stopped first, and this one waited for it
         report(Log(level="error", message=traceback.format_exc()))
-        reason = "storage" if isinstance(error, OSError) else "internal"
-        report(Failure(reason=reason, message=f"{type(error).__name__}: {error}"))
+        report(Failure(reason=_reason(error), message=f"{type(error).__name__}: {error}"))
         return FAILED
     return SUCCEEDED
+
+
+def _reason(error: Exception) -> str:
+    """Under which an error is filed that nobody foresaw. Memory may be wanting anywhere, not only where a batch is
+    computed: when weights or an average move to the device, or a feed's copy does."""
+    if isinstance(error, OSError):
+        return "storage"
+    if "torch" in sys.modules:
+        from bgpanet.compute import wants_memory
+
+        if wants_memory(error):
+            return "out_of_memory"
+    return "out_of_memory" if isinstance(error, MemoryError) else "internal"
 
 
 def _told(error: BGPANetError) -> tuple[Told, ...]:
@@ -128,6 +140,7 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
         _start_own(spec, run, report, stop)
         return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
+    from bgpanet.compute import named_gpus
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.explain import explain
     from bgpanet.held_out import evaluate_model
@@ -138,8 +151,11 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     processes = join()
     if isinstance(report, Voice):
         report.is_first_to_fail = processes.is_first_to_fail
-    if spec.resources.gpus > 1 and processes.count == 1:
-        raise InvalidInput.one("resources.gpus", f"{spec.resources.gpus} are wanted, and {_gpus()} are here")
+    if (gpus := spec.resources.gpus) > 1 and processes.count == 1:
+        told = f"{gpus} are wanted, and {_gpus()} are here"
+        if named_gpus() >= gpus:  # they were promised: another worker has them
+            raise DeviceMissing(f"GPUs: {told}")
+        raise InvalidInput.one("resources.gpus", told)
     if processes.count > 1 and not isinstance(spec, LearningSpec):
         raise InvalidInput.one("resources.gpus", f"must be 1: {run.kind} applies a model in one process")
     place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit, processes)

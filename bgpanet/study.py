@@ -16,7 +16,7 @@ import numpy as np
 
 from bgpanet.data.index import Index
 from bgpanet.data.sources import describe
-from bgpanet.errors import BGPANetError, Interrupted
+from bgpanet.errors import BGPANetError, DeviceMissing, Interrupted
 from bgpanet.evaluation.comparison import FIGURES, System, TestedFold, compare, fold_scores, mean_draws, read_fold
 from bgpanet.events import Log, Result
 from bgpanet.experiment import REPORT, Workplace, is_done, part_of, read_data, train
@@ -58,7 +58,7 @@ def study(spec: StudySpec, place: Workplace) -> dict[str, Any]:
             inner = part_of(place, folder, number, len(cells), name)
             try:
                 train(cell.spec.model_copy(update={"data": spec.data}), inner)
-            except Interrupted:
+            except (Interrupted, DeviceMissing):  # the next cell would fare no better
                 raise
             except BGPANetError as error:
                 if not place.processes.go_on_after(error):
@@ -165,7 +165,7 @@ def _write(place: Workplace, spec: StudySpec, index: Index, summary: Mapping[str
         "table.md": markdown(rows),
         "table.csv": _csv(rows),
         "table.tex": latex(rows),
-        "tests.csv": _csv([[*TEST_COLUMNS], *[[str(row[c]) for c in TEST_COLUMNS] for row in summary["tests"]]]),
+        "tests.csv": _csv([[*TEST_COLUMNS], *map(_test_cells, summary["tests"])]),
     }
     place.output.mkdir(parents=True, exist_ok=True)
     for path in publish_study(report, rows, place.output, place.warn):
@@ -178,6 +178,10 @@ def _write(place: Workplace, spec: StudySpec, index: Index, summary: Mapping[str
 
 
 TEST_COLUMNS = ("system", "figure", "mean", "reference_mean", "difference", "interval", "t", "p", "p_holm")
+
+
+def _test_cells(row: Mapping[str, Any]) -> list[str]:
+    return ["" if row[column] is None else str(row[column]) for column in TEST_COLUMNS]
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[list[str]]:

@@ -62,11 +62,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a trail holds. broken: number of the first entry that does not; why: what is wrong with it."""
+    """Whether a trail holds. broken: number of the first entry that does not; why: what is wrong with it.
+
+    head: the last entry that holds; is_whole: whether no entry follows that was not looked at.
+    """
 
     head: Head
     broken: int | None = None
     why: str = ""
+    is_whole: bool = True
 
 
 # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,13 +129,20 @@ CONTENT = ("number", "at", "user", "token_id", "action", "subject", "project", "
 # ── Reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verify(database: Database, kept: Head | None = None) -> Verdict:
-    """Reads the whole trail, oldest first. kept: a head that it had once.
+def verify(database: Database, kept: Head | None = None, begin: Head | None = None, most: int | None = None) -> Verdict:
+    """Reads the trail, oldest first. kept: a head that it had once.
 
     It is broken where an entry is not what was written, is missing, or where the kept head is not in it.
+
+    begin: the head of a part that was found to hold, whose entries are not read again; most: how many entries are
+    read at most. One after the other, such parts tell the same as one reading of all.
     """
-    head = Head(0, START)
-    for row in _entries(database):
+    head = begin = begin or Head(0, START)
+    if begin.number and (why := _has_changed(database, begin)):
+        return Verdict(Head(0, START), begin.number, why)
+    for row in _entries(database, begin.number):
+        if most is not None and head.number - begin.number >= most:
+            return Verdict(head, is_whole=False)
         values = {name: getattr(row, name) for name in CONTENT}
         if row.number != head.number + 1:
             return Verdict(head, head.number + 1, "is missing")
@@ -145,8 +156,16 @@ def verify(database: Database, kept: Head | None = None) -> Verdict:
     return Verdict(head)
 
 
-def _entries(database: Database) -> Iterator[AuditEntry]:
-    after = 0
+def _has_changed(database: Database, head: Head) -> str:
+    """What is wrong with the entry of a head, by the digest that it has now; empty: nothing."""
+    with database.read() as session:
+        digest = session.scalar(select(AuditEntry.digest).where(AuditEntry.number == head.number))
+    if digest is None:
+        return "is missing"
+    return "" if digest == head.digest else "is another one than when it was read"
+
+
+def _entries(database: Database, after: int) -> Iterator[AuditEntry]:
     while True:
         query = select(AuditEntry).where(AuditEntry.number > after).order_by(AuditEntry.number).limit(AT_ONCE)
         with database.read() as session:
@@ -164,15 +183,24 @@ def list_entries(
     action: str | None = None,
     subject: str | None = None,
     project: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Entries, newest first, and the `before` of those that follow; None at the end. Times are milliseconds."""
+    """Entries, newest first, and the `before` of those that follow; None at the end. Times are milliseconds.
+
+    since: only those of this time and later; until: only earlier ones.
+    """
     wanted = {"user": user, "action": action, "subject": subject, "project": project}
     query = select(AuditEntry).order_by(AuditEntry.number.desc()).limit(limit + 1)
     for name, value in wanted.items():
         if value is not None:
             query = query.where(getattr(AuditEntry, name) == value)
+    if since is not None:
+        query = query.where(AuditEntry.at >= since)
+    if until is not None:
+        query = query.where(AuditEntry.at < until)
     if before is not None:
         query = query.where(AuditEntry.number < before)
     with database.read() as session:

@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 500
 PASSES = 3  # over tables, where files that they named were deleted before they could be fetched
 PAUSE_SECONDS = 2.0
 OF_PROCESSES = frozenset(
-    {"workers", "leaders", "alembic_version"}
+    {"workers", "worker_use", "leaders", "alembic_version"}
 )  # who runs here and now; the last is in the manifest
 OPEN_UPLOADS = "open"  # their parts lie in the store under names of its own
 

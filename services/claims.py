@@ -36,6 +36,7 @@ class NewJob:
     priority: int = 0
     resource_class: str = "any"
     weights: str | None = None
+    images_at_once: int | None = None  # that it is held to from the start
     idempotency_key: str | None = None
     children: Sequence["NewJob"] = ()
     registers: str | None = None  # the name of the data set `dataset_id`, whose row is made with the job

@@ -8,20 +8,21 @@ from services.commands import (
     datasets,
     deploy,
     doctor,
-    fleet,
     follow,
     jobs,
     models,
+    networks,
     parts,
     projects,
     results,
     submit,
     tokens,
     webhooks,
+    workers,
 )
 from services.commands.common import STATUSES
 
-VERBS = (parts, submit, jobs, follow, results, fleet, deploy, doctor, backups)
+VERBS = (parts, submit, jobs, follow, results, networks, deploy, doctor, backups)
 GROUPS = {
     "dataset": datasets,
     "model": models,
@@ -29,6 +30,7 @@ GROUPS = {
     "project": projects,
     "webhook": webhooks,
     "audit": audit,
+    "workers": workers,
 }
 
 app = typer.Typer(

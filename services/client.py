@@ -330,6 +330,11 @@ class Client:
         """Worker slots."""
         return list(self.get("workers")["items"])
 
+    def drain_worker(self, name: str) -> list[dict[str, Any]]:
+        """Has a worker leave, by its name or a slot's; its jobs go on elsewhere. Returns its slots."""
+        place = "/".join(map(path_part, name.split("/")))
+        return list(self.post(f"workers/{place}/drain", repeatable=True)["items"])
+
     def models(self) -> list[dict[str, Any]]:
         """Networks that can be trained."""
         return list(self.get("models", {"kind": "network"})["items"])

@@ -6,8 +6,9 @@ never all held, so that a hundred thousand of them cost a fraction of a second a
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, islice
+from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -20,8 +21,7 @@ MOST_POINTS = 1000  # of a series; a chart is narrower than that
 ROWS_AT_ONCE = 5000
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One figure. value: NaN or infinite where a run said so."""
 
     step: int
@@ -43,17 +43,19 @@ def reduced(
     smoothing: weight of what came before in an exponential mean, 0 (none) to below 1; it is taken over every point
     before their number is reduced. Raises NotFound.
     """
-    views.get_job(database, principal, job_id)
     chosen = [Metric.job_id == job_id, *([Metric.name.in_(names)] if names else [])]
     counting = select(Metric.name, func.count()).where(*chosen).group_by(Metric.name)
     query = select(Metric.name, Metric.step, Metric.epoch, Metric.value).where(*chosen)
     query = query.order_by(Metric.name, Metric.step).execution_options(yield_per=ROWS_AT_ONCE)
     found: dict[str, list[Point]] = {}
-    with database.read() as session:
+    with database.read(in_parts=True) as session:
+        views.require_job(session, principal, job_id)
         counts = {name: count for name, count in session.execute(counting)}
-        for name, rows in groupby(session.execute(query), key=lambda row: row[0]):
+        # From the connection: the session would look at each row once more.
+        for name, rows in groupby(session.connection().execute(query), key=itemgetter(0)):
             said = (Point(step, epoch, math.nan if value is None else value) for _, step, epoch, value in rows)
-            found[name] = list(extremes(smoothed(said, smoothing), counts.get(name, 0), points))
+            drawn = smoothed(said, smoothing) if smoothing > 0 else said
+            found[name] = list(extremes(drawn, counts.get(name, 0), points))
     return found
 
 
@@ -61,7 +63,7 @@ def smoothed(series: Iterable[Point], weight: float) -> Iterator[Point]:
     """The exponential mean of a series, corrected for its beginning. Values that are not finite pass uncounted."""
     mean, norm = 0.0, 0.0
     for point in series:
-        if weight <= 0 or not math.isfinite(point.value):
+        if not math.isfinite(point.value):
             yield point
             continue
         mean, norm = weight * mean + (1 - weight) * point.value, weight * norm + (1 - weight)
@@ -71,36 +73,30 @@ def smoothed(series: Iterable[Point], weight: float) -> Iterator[Point]:
 def extremes(series: Iterable[Point], count: int, most: int) -> Iterator[Point]:
     """At most `most` of about `count` points: the first, the last, and of each stretch between them the lowest, the
     highest and one that is not finite. A short series comes whole. most: at least 5."""
+    left = iter(series)
     if count <= most:
-        yield from islice(series, most)
+        yield from islice(left, most)
         return
+    yield from islice(left, 1)
     stretches = (most - 2) // 3
-    length = -(-count // stretches)
-    last_told = last = None
-    stretch: list[Point] = []
-    for number, point in enumerate(series):
-        last = point
-        if number == 0:
-            last_told = point
-            yield point
-            continue
+    length, last, last_told = -(-count // stretches), None, None
+    for number in range(1, stretches + 1):
         # A run may have said more since its points were counted: they join the last stretch.
-        if number % length == 0 and number // length < stretches:
-            for chosen in _chosen(stretch):
-                last_told = chosen
-                yield chosen
-            stretch = []
-        stretch.append(point)
-    for chosen in _chosen(stretch):
-        last_told = chosen
-        yield chosen
-    if last is not None and last != last_told:
+        stretch = list(left if number == stretches else islice(left, length))
+        for last_told in _chosen(stretch):
+            yield last_told
+        last = stretch[-1] if stretch else last
+    if last is not None and last is not last_told:
         yield last
 
 
 def _chosen(stretch: list[Point]) -> list[Point]:
-    finite = [point for point in stretch if math.isfinite(point.value)]
-    kept = [point for point in stretch if not math.isfinite(point.value)][:1]
-    if finite:
-        kept += [min(finite, key=lambda point: point.value), max(finite, key=lambda point: point.value)]
-    return sorted({point.step: point for point in kept}.values(), key=lambda point: point.step)
+    values = [point.value for point in stretch]
+    kept = []
+    if not all(map(math.isfinite, values)):
+        kept = [next(point for point in stretch if not math.isfinite(point.value))]
+        stretch = [point for point in stretch if math.isfinite(point.value)]
+        values = [point.value for point in stretch]
+    if stretch:
+        kept += [stretch[values.index(min(values))], stretch[values.index(max(values))]]
+    return sorted(set(kept), key=lambda point: point.step)

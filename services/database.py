@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
@@ -24,6 +25,7 @@ def nothing(session: Session, subject: str) -> None:
 
 
 IDLE_MS = 10_000  # after which PostgreSQL ends a transaction in which nothing happens
+TRUSTED_SECONDS = 1.0  # that a connection is taken to be there after it was used
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - an SQL function is named like one
@@ -48,7 +50,7 @@ def _wall_clock() -> int:
 
 
 class Database:
-    """One database. `write()` and `read()` open a transaction each.
+    """One database. `write()` and `read()` open a session each; what one writes is one transaction.
 
     On SQLite a writing transaction takes the write lock when it begins, so that it never fails half-way for another
     writer; readers never wait (write-ahead log). `clock` stands in for SQLite's clock in tests.
@@ -67,8 +69,11 @@ class Database:
         else:
             # A process that stands still in the middle of a transaction must not hold up all others.
             idle = {"options": f"-c idle_in_transaction_session_timeout={IDLE_MS}"}
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20, connect_args=idle)
-            self._reading = self.engine
+            # Kept open: with fewer that stay, every burst of requests would open some anew.
+            self.engine = create_engine(parsed, pool_size=25, max_overflow=0, connect_args=idle)
+            _ask_if_there(self.engine)
+            # Each statement sees what was committed before it either way; without BEGIN and COMMIT it is asked once.
+            self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -77,9 +82,10 @@ class Database:
             yield session
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session that only reads."""
-        with Session(self._reading, expire_on_commit=False) as session, session.begin():
+    def read(self, in_parts: bool = False) -> Iterator[Session]:
+        """A session that only reads. in_parts: with `yield_per`, for which PostgreSQL needs a transaction."""
+        reading = self.engine if in_parts and not self.is_sqlite else self._reading
+        with Session(reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     def one_at_a_time(self, session: Session, what: str) -> None:
@@ -95,6 +101,24 @@ class Database:
     def close(self) -> None:
         """Closes every pooled connection."""
         self.engine.dispose()
+
+
+def _ask_if_there(engine: Engine) -> None:
+    """Before a connection of the pool is used it is asked whether its server is still there, as by `pool_pre_ping`, but
+    only where it was idle for a while: a busy one would be asked as often as it is used."""
+
+    @event.listens_for(engine, "checkin")
+    def left(connection: Any, record: Any) -> None:
+        record.info["left"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def taken(connection: Any, record: Any, proxy: Any) -> None:
+        now = time.monotonic()
+        if now - record.info.get("left", now) > TRUSTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(engine: Any, clock: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: a redirect to a presigned address, or the bytes with ranges and conditional requests.
+"""Artifacts over HTTP: a redirect to a presigned address, or the bytes with ranges and conditional requests; models.
 
 A run's page is shown in the browser, everything else is saved. What it shows came from a run, and names in it from
 users, so it is served without any rights: in a sandbox with an origin of its own, without scripts, without a word to
@@ -10,7 +10,7 @@ import re
 from flask import Response, redirect, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from services import audit, views
+from services import audit, model_bundles, views
 from services.artifacts import ArtifactStore
 from services.audit import Act
 from services.context import Context
@@ -33,6 +33,21 @@ def download(context: Context, principal: Principal, job_id: str, name: str) -> 
     begins = response.status_code in (200, 302) or response.headers.get("Content-Range", "").startswith("bytes 0-")
     if request.method == "GET" and begins:
         audit.note(context.database, Act(principal, "artifact.download", job_id, project, {"name": name}))
+    return response
+
+
+def download_model(context: Context, principal: Principal, reference: str) -> Response:
+    """A registered version as a zip; who was given it stands in the audit trail.
+
+    Raises NotFound, Conflict, StorageError.
+    """
+    name, row, about = model_bundles.bundled(context.database, principal, reference)
+    for file in row.files.values():
+        if not context.store.exists(str(file["key"])):
+            raise ArtifactMissing(f"the store has no {file['key']}")
+    audit.note(context.database, Act(principal, "model.download", row.id, detail={"name": name}))
+    response = Response(model_bundles.zipped(context.store, row, about), mimetype="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from sqlalchemy import and_, case, delete, insert, select, update
+from sqlalchemy import and_, case, delete, insert, null, select, update
 
 from bgpanet.catalogue import IMAGENET_FILES
-from services.database import Database, now_ms
-from services.jobs.rows import changed
+from services.database import Also, Database, nothing, now_ms
+from services.errors import Conflict, NotFound
+from services.fleet_use import Use
 from services.order import Offer
-from services.tables import Worker
+from services.tables import Worker, WorkerUse
 
 LOST_MS = 60_000  # of silence, after which a slot counts as lost
 
@@ -81,9 +82,13 @@ def beat(
     figures: Mapping[str, Any],
     weights: Weights,
     condition: Condition = READY,
-) -> None:
+    use: Use | None = None,
+) -> bool:
     """Registers the slot, or tells that it is still there: with its present job, figures of host and device, weights
-    within reach, and whether it takes jobs."""
+    within reach, and whether it takes jobs. use: how busy it was since this was told last.
+
+    Returns whether its worker was asked to leave.
+    """
     lists: dict[str, Any] = {"resource_classes": list(member.resource_classes), "labels": list(member.labels)}
     present: dict[str, Any] = {
         "job_id": job_id,
@@ -95,10 +100,16 @@ def beat(
     # One that was killed and started again under its name may offer something else.
     is_same = and_(Worker.host == member.host, Worker.pid == member.pid)
     began = case((is_same, Worker.started_at), else_=now_ms())
+    told = case((is_same, Worker.told_to_leave_by), else_=null())  # that was said to the one before
+    known = update(Worker).where(Worker.name == member.name)
+    known = known.values(**present, started_at=began, told_to_leave_by=told)
     with database.write() as session:
-        known = update(Worker).where(Worker.name == member.name).values(**present, started_at=began)
-        if not changed(session.execute(known)):
+        row = session.execute(known.returning(Worker.told_to_leave_by)).first()
+        if row is None:
             session.execute(insert(Worker).values(**present, started_at=now_ms()))
+        if use is not None:
+            session.execute(insert(WorkerUse).values(worker=member.name, at=now_ms(), **asdict(use)))
+    return row is not None and row[0] is not None
 
 
 def offer(row: Worker) -> Offer:
@@ -109,7 +120,8 @@ def offer(row: Worker) -> Offer:
 def _offer(
     classes: Sequence[str], weights: Weights, labels: Sequence[str], memory_gb: float | None, version: str
 ) -> Offer:
-    return Offer(classes, weights.obtainable, frozenset(labels), inf if memory_gb is None else memory_gb, version)
+    can_have, memory = frozenset(weights.obtainable), inf if memory_gb is None else memory_gb
+    return Offer(tuple(classes), can_have, frozenset(labels), memory, version)
 
 
 def live(database: Database, resource_class: str) -> list[Worker]:
@@ -117,6 +129,35 @@ def live(database: Database, resource_class: str) -> list[Worker]:
     with database.read() as session:
         seen = select(Worker).where(Worker.seen_at >= now_ms() - LOST_MS).order_by(Worker.name)
         return [row for row in session.scalars(seen) if resource_class in row.resource_classes]
+
+
+def worker_of(slot: str) -> str:
+    """The name of the worker that a slot belongs to."""
+    return slot.rpartition("/")[0] or slot
+
+
+def drain(database: Database, name: str, by: str, also: Also = nothing) -> str:
+    """Asks a worker to leave, by its name or a slot's: it hears of it with its next heartbeat, and then does what it
+    does on SIGTERM. Asked again, nothing changes. Returns its name.
+
+    Raises:
+        NotFound: there is no such worker.
+        Conflict: it is lost, and hears nothing.
+    """
+    with database.write() as session:
+        now = session.scalar(select(now_ms())) or 0
+        rows = session.scalars(select(Worker)).all()
+        worker = next((worker_of(row.name) for row in rows if name in (row.name, worker_of(row.name))), None)
+        if worker is None:
+            raise NotFound(f"there is no worker {name!r}; `bgpanet workers` lists them")
+        slots = [row for row in rows if worker_of(row.name) == worker]
+        if all(row.seen_at < now - LOST_MS for row in slots):
+            raise Conflict(f"worker {worker} is lost, and hears nothing; what it had is taken back by itself")
+        names = [row.name for row in slots if row.told_to_leave_by is None]
+        if names:
+            session.execute(update(Worker).where(Worker.name.in_(names)).values(told_to_leave_by=by))
+            also(session, worker)
+    return worker
 
 
 def leave(database: Database, name: str) -> None:

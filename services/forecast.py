@@ -21,8 +21,12 @@ from services.database import Database, now_ms
 from services.order import Offer, in_order, servable
 from services.tables import Dataset, Dependency, Job, JobLabel, Worker
 
+WAITING = ("queued", "paused")  # states
 FARTHEST = 10_000  # jobs that are looked at; a place behind them is told as the next one, without an estimate
 RECENT = 300  # finished jobs that tell how long their like takes
+
+
+_RUNNING = select(Job.worker, Job.kind, Job.dataset_id, Job.progress, Job.started_at)
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,15 @@ def look_ahead(database: Database, job_id: str, most_running: int | None = None)
     """A job's `Queue` as plain data; None where it does not wait. That of a parent is its first waiting child's."""
     with database.read() as session:
         job = session.get(Job, job_id)
-        if job is None or job.state not in ("queued", "paused"):
+        if job is None or job.state not in WAITING:
             return None
         child = select(Job).where(Job.parent_id == job_id, Job.state == job.state, Job.superseded_by.is_(None))
         first = session.scalar(child.order_by(Job.position).limit(1)) or job
         seen = _seen(session)
         workers = {row.name: fleet.offer(row) for row in seen if row.state == "ready"}
-        able = [name for name, offer in workers.items() if _serves(session, offer, first.id)]
+        # Of slots that offer the same, which is most, one is asked about.
+        serves = {offer: _serves(session, offer, first.id) for offer in set(workers.values())}
+        able = [name for name, offer in workers.items() if serves[offer]]
         label = select(JobLabel.label).where(JobLabel.job_id == first.id).order_by(JobLabel.label)
         labels = session.scalars(label).all()
         reasons = _reasons(session, first, most_running)
@@ -52,7 +58,8 @@ def look_ahead(database: Database, job_id: str, most_running: int | None = None)
             reasons.append(_nobody(seen, first, labels))
         if not first.wants_worker:
             return asdict(Queue(None, None, reasons))
-        offers = [workers[name] for name in able] or [Offer([first.resource_class], labels=frozenset(labels))]
+        offers = list(dict.fromkeys(workers[name] for name in able))
+        offers = offers or [Offer([first.resource_class], labels=frozenset(labels))]
         ahead = _ahead(session, offers, first)
         starts_in = _starts_in(session, able, ahead) if not reasons and len(ahead) < FARTHEST else None
         return asdict(Queue(len(ahead) + 1, starts_in, reasons))
@@ -119,7 +126,7 @@ def _ahead(session: Session, offers: Sequence[Offer], job: Job) -> list[tuple[st
 def _starts_in(session: Session, able: Sequence[str], ahead: Sequence[tuple[str, str | None]]) -> float | None:
     """Seconds until a slot is free once those ahead have had theirs; None where it is not known how long they take."""
     took = _durations(session)
-    running = {job.worker: job for job in session.scalars(select(Job).where(Job.worker.in_(able)))}
+    running = {job.worker: job for job in session.execute(_RUNNING.where(Job.worker.in_(able)))}
     now = session.scalar(select(now_ms())) or 0
     free: list[float] = []
     for name in able:

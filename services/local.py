@@ -7,6 +7,7 @@ commands that a deployment starts; only this module knows that they share a mach
 import contextlib
 import ctypes
 import fcntl
+import math
 import os
 import secrets
 import signal
@@ -38,12 +39,13 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Part:
-    """One process. It is started again when it dies."""
+    """One process. It is started again when it dies, unless it may leave, and did so in good order."""
 
     name: str
     command: Sequence[str]
     log: Path
     environment: dict[str, str]
+    may_leave: bool = False
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
     start_at: float = 0.0
@@ -73,6 +75,10 @@ class Part:
                 self.deaths = 0
             delay = RESTART_DELAYS[min(self.deaths, len(RESTART_DELAYS) - 1)]
             status = self.process.returncode
+            if self.may_leave and status == 0:
+                say(f"{self.name} has left, as it was told; it stays away until everything is started again")
+                self.process, self.start_at = None, math.inf
+                return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # what it left would hold its port
             say(f"{self.name} ended with status {status}; starting it again in {delay:g} s (see {self.log})")
@@ -166,13 +172,16 @@ def _parts(settings: Settings, options: UpOptions, port: int) -> list[Part]:
     threads = max(1, (os.cpu_count() or 1) // max(1, options.workers))
     commands: dict[str, Sequence[str]] = {
         "redis": _redis_command(settings),
-        "api": [*bgpanet, "api", "--host", options.host, "--port", str(port)],
+        "api": [*bgpanet, "api", "--host", options.host, "--port", str(port), "--processes", "1"],
         "scheduler": [*bgpanet, "scheduler"],
     }
     for number in range(options.workers):
         name = f"{socket.gethostname()}-{number}"
         commands[f"worker-{number}"] = [*bgpanet, "worker", "--name", name, "--threads", str(threads)]
-    return [Part(name, command, logs / f"{name}.log", environment) for name, command in commands.items()]
+    return [
+        Part(name, command, logs / f"{name}.log", environment, may_leave=name.startswith("worker-"))
+        for name, command in commands.items()
+    ]
 
 
 def _redis_command(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from services.artifacts import PIECE_BYTES, ArtifactStore
 from services.database import Database
 from services.errors import Conflict
 from services.model_registry import SPLIT
-from services.models import find_version, version_json
+from services.models import MODEL_CARD, MOST_CARD_BYTES, find_version, version_json
 from services.tables import ModelVersion
 from services.tokens import Principal
 
@@ -27,6 +27,21 @@ def bundled(database: Database, principal: Principal, reference: str) -> tuple[s
     about = version_json(model, row, {})
     told = ("model", "version", "source", "digest", "members", "metrics", "provenance", "note", "intended_use")
     return f"{model.name}-{row.number}.zip", row, {name: about[name] for name in (*told, "created_by", "ready_at")}
+
+
+def card_text(store: ArtifactStore, database: Database, principal: Principal, reference: str) -> str | None:
+    """The card for people that a version came with, as Markdown; None: it has none, or one that is no text. Raises
+    NotFound, Conflict, StorageError."""
+    with database.read() as session:
+        _, row = find_version(session, principal, reference)
+    file = row.files.get(MODEL_CARD)
+    if file is None or int(file["size"]) > MOST_CARD_BYTES:
+        return None
+    with store.open(str(file["key"])) as source:
+        try:
+            return source.read().decode()
+        except UnicodeDecodeError:
+            return None
 
 
 def zipped(store: ArtifactStore, row: ModelVersion, about: dict[str, Any]) -> Iterator[bytes]:

@@ -11,12 +11,14 @@ from services import jobs, models, projects, queue, submission, uploads, views
 from services.audit import Act
 from services.claims import NewJob
 from services.context import Context
+from services.database import Database
 from services.errors import Forbidden, NotFound
 from services.ids import new_id
-from services.tables import ModelVersion, personal
+from services.tables import Job, ModelVersion, personal
 from services.tokens import Principal
 
 PRIORITY = 100  # a minute of work for which somebody waits
+TOLD_EXPORTS = 5
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,15 @@ def import_model(context: Context, principal: Principal, coming: Coming) -> tupl
     with context.database.read() as session:
         version_id = session.scalars(select(ModelVersion.id).where(ModelVersion.job_id == job_id)).one()
     return models.get_version(context.database, principal, version_id), created
+
+
+def list_exports(database: Database, principal: Principal, version_id: str) -> list[dict[str, Any]]:
+    """Jobs that wrote, or are to write, a version as ONNX, as far as one sees them; the newest first."""
+    query = select(Job.id).where(Job.kind == "export", Job.model_version_id == version_id)
+    query = query.where(projects.visible(principal, Job.project)).order_by(Job.id.desc())
+    with database.read() as session:
+        ids = session.scalars(query.limit(TOLD_EXPORTS)).all()
+    return [views.get_job(database, principal, job_id) for job_id in ids]
 
 
 def export_onnx(context: Context, principal: Principal, reference: str, bound: float) -> dict[str, Any]:

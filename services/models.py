@@ -311,6 +311,26 @@ def get_version(database: Database, principal: Principal, reference: str) -> dic
         return version_json(model, row, _aliases(session, model.id))
 
 
+def newest_versions(database: Database, principal: Principal, model_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The newest version that is ready of each of some models, by the model's id; models without one are left out."""
+    is_ready = (ModelVersion.model_id.in_(model_ids), ModelVersion.state == "ready")
+    newest = select(ModelVersion.model_id, func.max(ModelVersion.number).label("number")).where(*is_ready)
+    last = newest.group_by(ModelVersion.model_id).subquery()
+    is_last = (ModelVersion.model_id == last.c.model_id) & (ModelVersion.number == last.c.number)
+    query = select(RegisteredModel, ModelVersion).join(ModelVersion, ModelVersion.model_id == RegisteredModel.id)
+    with database.read() as session:
+        rows = session.execute(query.join(last, is_last).where(visible(principal))).all()
+    return {model.id: version_json(model, row, {}) for model, row in rows}
+
+
+def versions_of_job(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
+    """Versions that are ready and came from a job, as far as one sees them, in the order of registration."""
+    query = select(RegisteredModel, ModelVersion).join(ModelVersion, ModelVersion.model_id == RegisteredModel.id)
+    query = query.where(ModelVersion.job_id == job_id, ModelVersion.state == "ready", visible(principal))
+    with database.read() as session:
+        return [version_json(model, row, {}) for model, row in session.execute(query.order_by(ModelVersion.id))]
+
+
 def _aliases(session: Session, model_id: str) -> dict[str, int]:
     query = select(ModelAlias.alias, ModelVersion.number).join(ModelVersion, ModelVersion.id == ModelAlias.version_id)
     rows = session.execute(query.where(ModelAlias.model_id == model_id).order_by(ModelAlias.alias))

@@ -6,9 +6,9 @@ Counts alone, so that everybody who may sign in may see them.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import JSON, and_, case, func, select, true, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from services.database import Database, now_ms
@@ -97,12 +97,14 @@ def storage(database: Database) -> Storage:
     """What is stored, by kind. A file that several results share counts for each."""
     with database.read() as session:
         artifacts = session.scalar(select(func.coalesce(func.sum(Artifact.size), 0))) or 0
-        sets, kept = session.scalars(select(Dataset.files)), session.scalars(select(Checkpoint.files))
-        return Storage(_bytes(sets), int(artifacts), _bytes(kept.yield_per(1000)))
+        return Storage(_bytes(session, Dataset), int(artifacts), _bytes(session, Checkpoint))
 
 
-def _bytes(files: Any) -> int:
-    return sum(int(file["size"]) for by_name in files for file in by_name.values())
+def _bytes(session: Session, table: type[Dataset] | type[Checkpoint]) -> int:
+    """The sizes of all `files`, added up where they are: here it would take a second for some ten thousand rows."""
+    file = func.json_each(table.files).table_valued("key", "value")
+    size = type_coerce(file.c.value, JSON)["size"].as_float()  # exact to 9 PB
+    return int(session.scalar(select(func.coalesce(func.sum(size), 0)).select_from(table).join(file, true())) or 0)
 
 
 class Remembered(Generic[T]):

@@ -17,7 +17,7 @@ from services.context import Context
 from services.database import now_ms
 from services.errors import Conflict
 from services.fleet import LOST_MS
-from services.migration import migrate
+from services.migration import migrate, revision_of
 from services.production import is_weak
 from services.tables import Leader, Worker
 
@@ -56,7 +56,7 @@ def make_secrets(folder: Path) -> list[str]:
 
 
 def prepare(context: Context, admin_token: str | None) -> list[str]:
-    """Brings the database to the present schema, makes the bucket, and records an admin's token. May be repeated.
+    """Brings the database to the schema of this version, makes the bucket, records an admin's token. May be repeated.
 
     Returns what was done, for people.
 
@@ -66,7 +66,7 @@ def prepare(context: Context, admin_token: str | None) -> list[str]:
     if admin_token is not None and is_weak(admin_token):
         raise Conflict("the admin's token can be guessed; `bgpanet secrets` makes one that can't")
     migrate(context.settings.database_url)
-    done = ["the database has the present schema"]
+    done = [f"the database is at {revision_of(context.settings.database_url)}"]
     if isinstance(context.store, S3Store):
         made = context.store.make_bucket()
         done.append(f"the bucket {context.store.bucket} {'is made' if made else 'is there'}")

@@ -63,6 +63,6 @@ def publish(app: Celery, resource_class: str, messages: int = 1) -> bool:
 def unanswered(app: Celery, resource_classes: Iterable[str] = ("any",)) -> dict[str, int]:
     """How many wake-ups wait in each class's queue. Raises OperationalError, RedisError or OSError without Redis."""
     with app.connection_for_read() as connection:
-        connection.ensure_connection(max_retries=1, timeout=2)
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
         client = connection.default_channel.client
         return {name: client.llen(queue_name(name)) for name in resource_classes}

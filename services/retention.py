@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, delete, select
 
-from services import trials
+from services import fleet_use, trials
 from services.artifacts import Listed
 from services.context import Context
 from services.database import Database, now_ms
@@ -36,10 +36,12 @@ class Swept:
     bytes: int = 0
     checkpoints: int = 0
     lines: int = 0
+    minutes: int = 0  # of workers
 
     def __str__(self) -> str:
         files = f"{self.orphans} files that nothing named and {self.leftovers} of writes that died"
-        return f"{files} ({self.bytes} bytes), {self.checkpoints} checkpoints of ended jobs, {self.lines} old log lines"
+        rows = f"{self.lines} old log lines, {self.minutes} old minutes of workers"
+        return f"{files} ({self.bytes} bytes), {self.checkpoints} checkpoints of ended jobs, {rows}"
 
 
 def sweep(context: Context, go_on: Callable[[], bool] = lambda: True) -> Swept:
@@ -52,7 +54,7 @@ def sweep(context: Context, go_on: Callable[[], bool] = lambda: True) -> Swept:
     """
     swept = Swept()
     try:
-        for steps in (_trials, _orphans, _leftovers, _checkpoints, _lines):
+        for steps in (_trials, _orphans, _leftovers, _checkpoints, _lines, _minutes):
             for _ in steps(context, swept):
                 if not go_on():
                     return swept
@@ -100,7 +102,7 @@ def orphans(database: Database, files: Sequence[Listed]) -> list[Listed]:
         running = {(row.id, row.attempt) for row in session.execute(query)}
     spared = {key for key in keys if attempts.get(key) in running}
     spared |= keys - set(attempts)  # not written by an attempt: not ours to judge
-    with database.read() as session:
+    with database.read(in_parts=True) as session:
         spared |= set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
         for column in (Checkpoint.files, Dataset.files, ModelVersion.files):
             for named in session.scalars(select(column).execution_options(yield_per=500)):
@@ -165,4 +167,11 @@ def _lines(context: Context, swept: Swept) -> Iterator[None]:
         swept.lines += len(gone)
         if not gone:
             return
+        yield
+
+
+def _minutes(context: Context, swept: Swept) -> Iterator[None]:
+    """How busy workers were longer ago than is shown."""
+    while gone := fleet_use.forget(context.database):
+        swept.minutes += gone
         yield

@@ -19,6 +19,8 @@ from services.tokens import Principal
 def show(context: Context, principal: Principal, job_id: str) -> dict[str, Any]:
     """The job as people see it, and while it waits, `queue`: its place, when it may start, and what it waits for."""
     job = views.get_job(context.database, principal, job_id)
+    if job["state"] not in forecast.WAITING:
+        return {**job, "queue": None}
     return {**job, "queue": forecast.look_ahead(context.database, job_id, context.settings.running_per_user)}
 
 

@@ -295,8 +295,20 @@ class Worker(Base):
     memory_gb: Mapped[float | None] = mapped_column(Float(53))  # of its device, 10^9 bytes; null: not told
     state: Mapped[str] = mapped_column(String(20), server_default="ready")  # see services.fleet.Condition
     why: Mapped[str | None] = mapped_column(Text)
+    told_to_leave_by: Mapped[str | None] = mapped_column(String(200))  # the user; null: nobody has
     started_at: Mapped[int] = mapped_column(BigInteger)
     seen_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class WorkerUse(Base):
+    """How busy a worker slot was up to a moment, about a minute since the row before. See services/fleet_use.py."""
+
+    __tablename__ = "worker_use"
+    worker: Mapped[str] = mapped_column(String(200), primary_key=True)  # the slot's name
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, index=True)
+    busy: Mapped[float] = mapped_column(Float(53))  # the share of the time with a job
+    gpu_percent: Mapped[float | None] = mapped_column(Float(53))
+    cpu_percent: Mapped[float | None] = mapped_column(Float(53))  # of its host
 
 
 class Leader(Base):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, CursorResult, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, bindparam, insert, or_, select, update
 
 from bgpanet.errors import InvalidInput, Problem
 from services.database import Also, Database, nothing, now_ms
@@ -131,7 +131,7 @@ def verify(database: Database, secret: str) -> Principal | None:
 def verify_digest(database: Database, digest: str) -> Principal | None:
     """The same of a secret's digest, which is what a browser's session holds."""
     with database.read() as session:
-        row = session.scalar(select(Token).where(Token.digest == digest, _holds()))
+        row = session.scalar(_OF_DIGEST, {"digest": digest})
     if row is None:
         return None
     scopes = frozenset(scope for scope in SCOPES if scope in row.scopes)
@@ -150,11 +150,25 @@ def has_admin(database: Database) -> bool:
         return session.scalar(select(Token.id).where(Token.role == "admin", _holds()).limit(1)) is not None
 
 
-def list_tokens(database: Database, user: str | None = None) -> list[dict[str, Any]]:
-    """A user's tokens, or everyone's, newest first, without their secrets. Times are milliseconds."""
-    query = select(Token).order_by(Token.id.desc())
+def list_tokens(
+    database: Database,
+    user: str | None = None,
+    *,
+    is_holding: bool = False,
+    before: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """A user's tokens, or everyone's, newest first, without their secrets. Times are milliseconds.
+
+    is_holding: only those that are neither revoked nor expired; before: only those older than this id.
+    """
+    query = select(Token).order_by(Token.id.desc()).limit(limit)
     if user is not None:
         query = query.where(Token.user == user)
+    if is_holding:
+        query = query.where(_holds())
+    if before is not None:
+        query = query.where(Token.id < before)
     told = ("id", "name", "user", "role", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
     with database.read() as session:
         return [{name: getattr(row, name) for name in told} for row in session.scalars(query)]
@@ -186,6 +200,9 @@ def digest_of(secret: str) -> str:
 
 def _holds() -> ColumnElement[bool]:
     return Token.revoked_at.is_(None) & or_(Token.expires_at.is_(None), Token.expires_at > now_ms())
+
+
+_OF_DIGEST = select(Token).where(Token.digest == bindparam("digest"), _holds())  # made once: every request asks it
 
 
 def _role(text: str) -> Role:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from bgpanet.data.cleaning import clean
-from bgpanet.errors import InvalidInput
-from bgpanet.specs import TrialSpec, TriedImageSpec
+from bgpanet.errors import InvalidInput, Problem
+from bgpanet.specs import MOST_TRIED, TrialSpec, TriedImageSpec
 from services import jobs, models, queue, submission
 from services.claims import NewJob
 from services.context import Context
@@ -28,8 +28,12 @@ from services.ids import new_id
 from services.tables import TERMINAL, Artifact, Job
 from services.tokens import Principal
 
+if TYPE_CHECKING:  # a worker sweeps without a web server's packages
+    from werkzeug.datastructures import FileStorage
+
 KIND, PREFIX = "trial", "trials/"
 MOST_IMAGE_BYTES = 20_000_000
+MOST_FORM_BYTES = MOST_TRIED * MOST_IMAGE_BYTES
 PRIORITY = 1000  # seconds of work for which a person waits
 LOOK_SECONDS = 0.05
 AT_ONCE = 4  # requests of a process that wait, so that others have threads
@@ -53,6 +57,21 @@ class Asked:
     overlays: bool = False
     explained: str | None = None
     seconds: int = 30
+
+
+def problems_of(files: Sequence["FileStorage"]) -> list[Problem]:
+    """What is wrong with the files that came with a form."""
+    if not files:
+        return [Problem("images", f"is missing: send up to {MOST_TRIED} files as multipart/form-data")]
+    if len(files) > MOST_TRIED:
+        return [Problem("images", f"are {len(files)}; {MOST_TRIED} at most, and a job takes any number")]
+    return []
+
+
+def sent(files: Sequence["FileStorage"]) -> list[Sent]:
+    """The images of a form, with names that can be shown."""
+    shown = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
+    return [Sent(name, file.read()) for name, file in zip(shown, files, strict=True)]
 
 
 def try_out(

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from bgpanet.errors import InvalidInput, Problem
 from services import audit, projects
@@ -18,7 +18,7 @@ from services.context import Context
 from services.database import Database, now_ms
 from services.errors import Conflict, Damaged, Forbidden, NotFound, StorageError
 from services.ids import new_id
-from services.tables import Dataset, Upload
+from services.tables import Dataset, Job, ModelVersion, Upload
 from services.tokens import Principal
 from services.views import timestamp
 
@@ -27,6 +27,7 @@ MOST_PARTS = 9_000  # S3 takes 10,000
 MOST_OPEN = 20  # of one user
 KEPT_MS = 7 * 24 * 3600 * 1000
 TOLD_PARTS = 20
+DONE = ("ready", "duplicate", "removed")  # states of data sets and models whose upload nobody needs any more
 NAME = re.compile(r"[^/\\\0\r\n]{1,200}")
 
 log = logging.getLogger(__name__)
@@ -203,10 +204,21 @@ def remove(context: Context, principal: Principal, upload_id: str) -> None:
 
 
 def sweep(context: Context) -> list[str]:
-    """Removes uploads that became a data set, or are older than a week. Returns their ids. Raises SQLAlchemyError."""
+    """Removes uploads that became a data set or a model, or are older than a week. Returns their ids.
+
+    Raises SQLAlchemyError.
+    """
     of_dataset = select(Dataset.id).where(Dataset.id == Upload.dataset_id)
-    being_read = of_dataset.where(Dataset.state == "registering").exists()
-    served = of_dataset.where(Dataset.state.in_(("ready", "duplicate", "removed"))).exists()
+    of_model = select(ModelVersion.id).join(Job, Job.id == ModelVersion.job_id)
+    of_model = of_model.where(Job.kind == "import", Job.spec["source"].as_string() == Upload.id)
+    being_read = or_(
+        of_dataset.where(Dataset.state == "registering").exists(),
+        of_model.where(ModelVersion.state == "importing").exists(),
+    )
+    served = or_(
+        of_dataset.where(Dataset.state.in_(DONE)).exists(),
+        of_model.where(ModelVersion.state.in_(DONE)).exists(),
+    )
     old = Upload.created_at < now_ms() - KEPT_MS
     with context.database.write() as session:
         session.execute(update(Upload).where((old | served) & ~being_read).values(state="expired"))

@@ -4,21 +4,20 @@ What is seen says `services.projects`; whatever is not visible does not exist (`
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, Text, and_, case, cast, func, or_, select
-from sqlalchemy.orm import Session, aliased, defer
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import ColumnElement, Row, Text, and_, bindparam, case, cast, func, literal, or_, select, union_all
+from sqlalchemy.orm import Session, aliased
 
 from bgpanet.validation import nearest
 from services import listing, projects
 from services.claims import State
 from services.database import Database, now_ms
 from services.errors import NotFound
-from services.fleet import LOST_MS
+from services.fleet import LOST_MS, worker_of
 from services.listing import HIDDEN, DatasetFilter
 from services.listing import JobFilter as JobFilter
 from services.tables import (
@@ -49,9 +48,32 @@ NO_PROGRESS = {
     "eta_seconds": None,
     "message": "",
 }
-_JOBS = select(Job, Dataset.name, Dataset.version).outerjoin(Dataset)
+SMALL = (
+    Job.id, Job.kind, Job.name, Job.state, Job.reason, Job.error, Job.project, Job.priority, Job.attempt,
+    Job.max_attempts, Job.time_limit, Job.memory_gb, Job.on_failure, Job.superseded_by, Job.cloned_from, Job.progress,
+    Job.parent_id, Job.position, Job.worker, Job.created_by, Job.created_at, Job.started_at, Job.finished_at,
+    Job.dataset_id, Job.model_version_id, Dataset.name.label("dataset"), Dataset.version.label("dataset_version"),
+)  # fmt: skip
+LARGE = (Job.spec, Job.summary)
+# Columns, since objects cost more than all else of a page; made once, since that costs as much as their run.
+_JOBS = select(*SMALL, *LARGE).outerjoin(Dataset)
+_JOBS_AS_TEXT = select(*SMALL, *(cast(column, Text).label(column.key) for column in LARGE)).outerjoin(Dataset)
+_AMONG = Job.id.in_(bindparam("ids", expanding=True))
+_PAGE, _PAGE_AS_TEXT = _JOBS.where(_AMONG), _JOBS_AS_TEXT.where(_AMONG)
 _PARENT = aliased(Job)
-JobRow = Row[Job, str | None, int | None] | tuple[Job, str | None, int | None]  # with its data set's name and version
+_CHILDREN = (
+    select(Job.parent_id, Job.state, Job.progress)
+    .join(_PARENT, _PARENT.id == Job.parent_id)
+    .where(Job.parent_id.in_(bindparam("parents", expanding=True)))
+    # Of a job that was tried again, those are counted that it has kept.
+    .where(or_(Job.superseded_by.is_(None), _PARENT.superseded_by.is_not(None)))
+)
+_BESIDE = union_all(  # what a job's own row does not tell
+    select(literal("after"), Dependency.needs).where(Dependency.job_id == bindparam("job_id")),
+    select(literal("labels"), JobLabel.label).where(JobLabel.job_id == bindparam("job_id")),
+    select(literal("retry_of"), Job.id).where(Job.superseded_by == bindparam("job_id")),
+)
+JobRow = Row[Any]  # of one of these queries
 
 
 @dataclass(frozen=True)
@@ -81,34 +103,28 @@ def list_jobs(
     with database.read() as session:
         ids = listing.job_ids(session, projects.seen_by(session, principal), wanted, cursor, limit + 1)
         shown = ids[:limit]
-        return Page(_render(session, _in_order(session, _JOBS, shown)), shown[-1] if len(ids) > limit else None)
+        return Page(_render(session, _in_order(session, _PAGE, shown)), shown[-1] if len(ids) > limit else None)
 
 
 def list_jobs_as_text(
     database: Database, principal: Principal, wanted: JobFilter, cursor: str | None = None, limit: int = 50
 ) -> str:
     """The page of `list_jobs` as JSON. What is large in it is not read and written anew: in the database it is text."""
-    large = (Job.spec, Job.summary)
-    query = _JOBS.options(*(defer(column) for column in large)).add_columns(*(cast(column, Text) for column in large))
     with database.read() as session:
         ids = listing.job_ids(session, projects.seen_by(session, principal), wanted, cursor, limit + 1)
         shown = ids[:limit]
-        found = _in_order(session, query, shown)
-        for job, *_ in found:
-            for column in large:
-                set_committed_value(job, column.key, None)  # else it would be fetched when it is rendered
-        items = _render(session, [row[:3] for row in found])
+        items = _render(session, _in_order(session, _PAGE_AS_TEXT, shown))
     texts = []
-    for item, (*_, spec, summary) in zip(items, found, strict=True):
-        plain = {name: value for name, value in item.items() if name not in ("spec", "summary")}
-        texts.append(f'{json.dumps(plain)[:-1]}, "spec": {spec}, "summary": {summary}}}')
+    for item in items:
+        large = "".join(f', "{column.key}": {item.pop(column.key)}' for column in LARGE)
+        texts.append(f"{json.dumps(item)[:-1]}{large}}}")
     next_cursor = shown[-1] if len(ids) > limit else None
     return f'{{"items": [{", ".join(texts)}], "next_cursor": {json.dumps(next_cursor)}}}'
 
 
 def _in_order(session: Session, query: Any, ids: Sequence[str]) -> list[Any]:
-    """The rows of a query for jobs, those of `ids` in their order."""
-    rows = {row[0].id: row for row in session.execute(query.where(Job.id.in_(ids)))}
+    """The rows of a query for the jobs `ids`, in their order."""
+    rows = {row.id: row for row in session.execute(query, {"ids": ids})}
     return [rows[job_id] for job_id in ids if job_id in rows]
 
 
@@ -118,15 +134,28 @@ def get_job(database: Database, principal: Principal, job_id: str) -> dict[str, 
         row = session.execute(_JOBS.where(_visible(principal), Job.id == job_id)).first()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        after = select(Dependency.needs).where(Dependency.job_id == job_id).order_by(Dependency.needs)
-        labels = select(JobLabel.label).where(JobLabel.job_id == job_id).order_by(JobLabel.label)
-        retry_of = select(Job.id).where(Job.superseded_by == job_id)
+        beside: dict[str, list[str]] = {"after": [], "labels": [], "retry_of": []}
+        for what, value in session.execute(_BESIDE, {"job_id": job_id}):
+            beside[what].append(value)
         return {
             **_render(session, [row])[0],
-            "after": list(session.scalars(after)),
-            "labels": list(session.scalars(labels)),
-            "retry_of": session.scalar(retry_of),
+            "after": sorted(beside["after"]),
+            "labels": sorted(beside["labels"]),
+            "retry_of": next(iter(beside["retry_of"]), None),
         }
+
+
+def require_job(session: Session, principal: Principal, job_id: str) -> None:
+    """Raises NotFound where somebody does not see a job."""
+    if session.scalar(select(Job.id).where(_visible(principal), Job.id == job_id)) is None:
+        raise NotFound(f"there is no job {job_id}")
+
+
+def jobs_among(database: Database, principal: Principal, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Those of some jobs that one sees, by id, as lists show them."""
+    with database.read() as session:
+        rows = session.execute(_PAGE.where(_visible(principal)), {"ids": list(job_ids)}).all()
+        return {job["id"]: job for job in _render(session, rows)}
 
 
 def visible_among(database: Database, principal: Principal, job_ids: Sequence[str]) -> set[str]:
@@ -137,8 +166,8 @@ def visible_among(database: Database, principal: Principal, job_ids: Sequence[st
 
 def list_children(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The children of a job, in their order. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         query = _JOBS.where(Job.parent_id == job_id).order_by(Job.position, Job.id)
         return _render(session, session.execute(query).all())
 
@@ -147,12 +176,12 @@ def list_metrics(
     database: Database, principal: Principal, job_id: str, names: Sequence[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
     """Every figure of a job by name, each a series in the order of steps. Raises NotFound."""
-    get_job(database, principal, job_id)
     query = select(Metric).where(Metric.job_id == job_id).order_by(Metric.name, Metric.step)
     if names:
         query = query.where(Metric.name.in_(names))
     series: dict[str, list[dict[str, Any]]] = {}
     with database.read() as session:
+        require_job(session, principal, job_id)
         for metric in session.scalars(query):
             point = {"step": metric.step, "epoch": metric.epoch, "value": metric.value}
             series.setdefault(metric.name, []).append(point)
@@ -163,16 +192,16 @@ def list_logs(
     database: Database, principal: Principal, job_id: str, after: int = 0, limit: int = 1000
 ) -> list[dict[str, Any]]:
     """Log lines of a job with ids above `after`, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     query = select(LogLine).where(LogLine.job_id == job_id, LogLine.id > after).order_by(LogLine.id).limit(limit)
     with database.read() as session:
+        require_job(session, principal, job_id)
         return [log_line_json(line) for line in session.scalars(query)]
 
 
 def list_events(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """What happened to a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id))
         return [transition_json(row) for row in rows]
 
@@ -190,8 +219,8 @@ def transition_json(row: Transition) -> dict[str, Any]:
 
 def list_attempts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The attempts of a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
         return [
             {
@@ -210,8 +239,8 @@ def list_attempts(database: Database, principal: Principal, job_id: str) -> list
 
 def list_checkpoints(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The recorded checkpoints of a job, oldest first. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step))
         return [
             {
@@ -227,8 +256,8 @@ def list_checkpoints(database: Database, principal: Principal, job_id: str) -> l
 
 def list_artifacts(database: Database, principal: Principal, job_id: str) -> list[dict[str, Any]]:
     """The files of a job's result, by name. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name))
         return [
             {
@@ -244,8 +273,8 @@ def list_artifacts(database: Database, principal: Principal, job_id: str) -> lis
 
 def get_artifact(database: Database, principal: Principal, job_id: str, name: str) -> Artifact:
     """The row of one artifact. Raises NotFound."""
-    get_job(database, principal, job_id)
     with database.read() as session:
+        require_job(session, principal, job_id)
         row = session.get(Artifact, (job_id, name))
     if row is None:
         raise NotFound(f"job {job_id} has no artifact {name!r}")
@@ -278,24 +307,17 @@ def _visible(principal: Principal) -> ColumnElement[bool]:
 def _render(session: Session, rows: Sequence[JobRow]) -> list[dict[str, Any]]:
     counts: dict[str, dict[str, int]] = {}
     fractions: dict[str, float] = {}
-    parents = [job.id for job, _, _ in rows if job.kind in PARENTS]
+    parents = [job.id for job in rows if job.kind in PARENTS]
     if parents:
-        # Of a job that was tried again, those are counted that it has kept.
-        counted = or_(Job.superseded_by.is_(None), _PARENT.superseded_by.is_not(None))
-        query = select(Job.parent_id, Job.state, Job.progress).join(_PARENT, _PARENT.id == Job.parent_id)
-        query = query.where(Job.parent_id.in_(parents), counted)
-        for parent_id, state, progress in session.execute(query):
+        for parent_id, state, progress in session.execute(_CHILDREN, {"parents": parents}):
             assert parent_id is not None  # noqa: S101 - the query says so
             counts.setdefault(parent_id, dict.fromkeys(STATES, 0))[state] += 1
             done = 1.0 if state == "succeeded" else float(progress.get("fraction", 0.0))
             fractions[parent_id] = fractions.get(parent_id, 0.0) + done
-    return [
-        {**_job(job, name, counts.get(job.id), fractions.get(job.id)), "dataset_version": version}
-        for job, name, version in rows
-    ]
+    return [_job(job, counts.get(job.id), fractions.get(job.id)) for job in rows]
 
 
-def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
+def _job(job: JobRow, children: dict[str, int] | None, fraction: float | None) -> dict[str, Any]:
     progress = {**NO_PROGRESS, **job.progress}
     if children is not None and fraction is not None and job.worker is None:
         total = sum(children.values())
@@ -312,7 +334,7 @@ def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fractio
         "reason": job.reason,
         "error": job.error,
         "project": job.project,
-        "dataset": dataset,
+        "dataset": job.dataset,
         "spec": job.spec,
         "priority": job.priority,
         "attempt": job.attempt,
@@ -334,6 +356,7 @@ def _job(job: Job, dataset: str | None, children: dict[str, int] | None, fractio
         "finished_at": timestamp(job.finished_at),
         "dataset_id": job.dataset_id,
         "model_version_id": job.model_version_id,
+        "dataset_version": job.dataset_version,
     }
 
 
@@ -470,8 +493,8 @@ def dataset_json(row: Dataset, progress: dict[str, Any] | None = None) -> dict[s
 def list_workers(database: Database) -> list[dict[str, Any]]:
     """Worker slots, by name.
 
-    `state` is idle or busy; checking, unfit or draining where it takes no jobs, and `why`; or lost where it was not
-    heard of for a minute.
+    `state` is idle or busy; checking, unfit or draining where it takes no jobs, or was asked to leave, and `why`; or
+    lost where it was not heard of for a minute.
     """
     with database.read() as session:
         now = session.scalar(select(now_ms())) or 0
@@ -479,6 +502,7 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
     return [
         {
             "name": row.name,
+            "worker": worker_of(row.name),
             "host": row.host,
             "pid": row.pid,
             "version": row.version,
@@ -487,7 +511,7 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
             "labels": row.labels,
             "memory_gb": row.memory_gb,
             "state": _worker_state(row, now),
-            "why": row.why,
+            "why": row.why or (row.told_to_leave_by and f"{row.told_to_leave_by} asked it to leave"),
             "job": row.job_id,
             "figures": row.figures,
             "weights": row.weights,
@@ -501,6 +525,8 @@ def list_workers(database: Database) -> list[dict[str, Any]]:
 def _worker_state(row: Worker, now: int) -> str:
     if row.seen_at < now - LOST_MS:
         return "lost"
+    if row.told_to_leave_by is not None:
+        return "draining"
     if row.state != "ready":
         return row.state
     return "busy" if row.job_id else "idle"

@@ -315,7 +315,8 @@ def _agreeing(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.nd
 
     if min(len(one[0]), len(other[0])) < FEWEST:
         return 0
-    alike = one[1].astype(np.float32) @ other[1].astype(np.float32).T
+    # Exact, of whole numbers below 2**24. By OpenCV, since NumPy's would begin threads of its own in each of ours.
+    alike = cv2.gemm(one[1].astype(np.float32), other[1].astype(np.float32), 1, None, 0, flags=cv2.GEMM_2_T)  # type: ignore[call-overload]
     there = alike.argmax(axis=1)
     mutual = alike.argmax(axis=0)[there] == np.arange(len(there))
     if mutual.sum() < FEWEST:

@@ -1,6 +1,7 @@
 """Is one system better than another: fold by fold on the same test parts, or not at all."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def compare(reference: System, others: Sequence[System]) -> list[dict[str, Any]]
     A row: system, figure, `mean` of the k folds (each the mean over seeds) and `reference_mean`, `difference` (other -
     reference) with its `interval`, 95 % by a bootstrap over groups of all out-of-fold predictions under the same draws,
     t and p of the corrected resampled t-test over folds (Nadeau & Bengio 2003), and `p_holm`, adjusted by Holm over all
-    systems for that figure.
+    systems for that figure. t is None where it is infinite: the folds' differences are all the same (JSON has no word
+    for it), and p then says no more than that.
 
     Raises:
         InvalidInput: the systems were not tested on the same images, fold by fold; with every reason.
@@ -93,7 +95,7 @@ def _test(reference: System, other: System, scores: dict[str, dict[str, list[flo
         "mean": float(np.mean(a)),
         "reference_mean": float(np.mean(b)),
         "difference": float(np.mean(a) - np.mean(b)),
-        "t": t,
+        "t": t if math.isfinite(t) else None,
         "p": p,
     }
 

@@ -90,7 +90,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, hea
     problems += [
         Problem(source, f"{name} has the shape {tuple(state[name].shape)}, not {tuple(own[name].shape)}")
         for name in sorted(own.keys() & state.keys())
-        if own[name].shape != state[name].shape and own[name].numel() != state[name].numel()
+        if state[name].shape not in (own[name].shape, (*own[name].shape, 1, 1))  # a linear layer as a 1x1 convolution
     ]
     if problems:
         raise InvalidInput(problems)

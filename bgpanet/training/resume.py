@@ -54,13 +54,15 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         CheckpointError: it belongs to another run, or not all processes found the same.
     """
     found = newest_valid(folder)
+    device = str(task.compute.describe()["device"])
     if not task.processes.are_alike(-1 if found is None else int(found[1].state["position"]["step"])):
         raise CheckpointError(f"the processes do not see the same checkpoints in {folder}; it must be one folder")
     if found is None:
         if list_checkpoints(folder):
             report(Log(level="warning", message=f"no checkpoint in {folder} is whole; training begins anew"))
         report(Started(step=0))
-        return State(images_at_once=[[0, task.training.images_at_once]], processes=[task.processes.count]), {}
+        at_once = [[0, task.training.images_at_once]]
+        return State(images_at_once=at_once, processes=[task.processes.count], devices=[device]), {}
     path, snapshot, wrong = found
     for problem in wrong:
         report(Log(level="warning", message=f"an older checkpoint is used: {problem}"))
@@ -85,6 +87,12 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         state.processes.append(task.processes.count)
         told = " then ".join(map(str, state.processes))
         report(Log(level="warning", message=f"{told} processes: the bits are not those of one number throughout"))
+    # A checkpoint of an older version names the last one alone.
+    state.devices = state.devices or [str(snapshot.state["compute"]["device"])]
+    if state.devices[-1] != device:
+        state.devices.append(device)
+        told = " then ".join(state.devices)
+        report(Log(level="warning", message=f"{told}: the bits are not those of one kind of device throughout"))
     return state, dict(snapshot.best)
 
 

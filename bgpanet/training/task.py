@@ -94,6 +94,7 @@ class State:
     stopped_early: bool = False
     images_at_once: list[list[int]] = field(default_factory=list)  # [after which step, how many], one for each change
     processes: list[int] = field(default_factory=lambda: [1])  # how many train; one more entry for each change
+    devices: list[str] = field(default_factory=list)  # what computed, one more entry for each change
     curves: Curves = field(default_factory=dict)  # for the report; nothing is computed from them
 
 

@@ -50,6 +50,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # A name was there once. Those that were never ready have no version.
+    other = "substr(name, 1, 150) || '@' || coalesce(CAST(version AS VARCHAR), id)"
+    op.execute(f"UPDATE datasets SET name = {other} WHERE coalesce(version, 0) <> 1")  # noqa: S608 - our own words
     op.drop_table("uploads")
     op.drop_index("ix_jobs_dataset_id", "jobs")
     op.drop_index("ix_datasets_digest", "datasets")

@@ -32,6 +32,8 @@ def get_audit() -> Response:
         action=query.action,
         subject=query.subject,
         project=query.project,
+        since=None if query.since is None else round(query.since.timestamp() * 1000),
+        until=None if query.until is None else round(query.until.timestamp() * 1000),
         before=query.cursor,
         limit=query.limit,
     )

@@ -3,13 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Response, abort, jsonify, request, url_for
+from flask import Response, jsonify, request, url_for
 
 from bgpanet.catalogue import MODELS
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import MOST_TRIED
 from bgpanet.validation import nearest
-from services import audit, model_bundles, model_jobs, models, steering, trials
+from services import model_jobs, models, steering, trials
 from services.api import answers
 from services.api.access import context, reader, writer
 from services.api.documentation import Media, Section, documented
@@ -23,7 +23,7 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
-from services.audit import Act
+from services.downloads import download_model
 from services.errors import NotFound
 
 routes = Section(
@@ -144,16 +144,7 @@ def delete_version(model_id: str, version: str) -> tuple[str, int]:
 @documented({200: Media("application/zip", "The model")}, problems=[409, 503])
 def get_export(model_id: str, version: str) -> Response:
     """Download a version as a zip: safetensors, model.json, card, where it came from, and digests of all."""
-    reference = _reference(model_id, version)
-    name, row, about = model_bundles.bundled(context().database, reader(), reference)
-    store = context().store
-    for file in row.files.values():
-        if not store.exists(str(file["key"])):
-            abort(503, "the artifact store lacks a file of it")
-    audit.note(context().database, Act(reader(), "model.download", row.id, detail={"name": name}))
-    response = Response(model_bundles.zipped(store, row, about), mimetype="application/zip")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return download_model(context(), reader(), _reference(model_id, version))
 
 
 @routes.post("/<model_id>/versions/<version>/export")
@@ -200,7 +191,7 @@ def post_predict(model_id: str) -> Response:
     stored, and are deleted with the answer.
     """
     principal, query = writer(), parse_query(TrialQuery)
-    request.max_content_length = MOST_TRIED * trials.MOST_IMAGE_BYTES
+    request.max_content_length = trials.MOST_FORM_BYTES
     asked = trials.Asked(query.overlays, query.explained, query.timeout)
     return jsonify(trials.try_out(context(), principal, model_id, _sent_images(), asked))
 
@@ -211,14 +202,10 @@ def _sent_images() -> list[trials.Sent]:
     names = {name or "" for name in (*request.files, *request.form)}  # a part may come without one
     problems = [Problem(name, "unknown field; send files as `images`") for name in sorted(names)]
     problems = [problem for problem in problems if problem.where != "images" or not files]
-    if not files:
-        problems.append(Problem("images", "is missing: send up to 16 files as multipart/form-data"))
-    if len(files) > MOST_TRIED:
-        problems.append(Problem("images", f"are {len(files)}; {MOST_TRIED} at most, and a job takes any number"))
+    problems += trials.problems_of(files)
     if problems:
         raise InvalidInput(problems)
-    shown = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
-    return [trials.Sent(name, file.read()) for name, file in zip(shown, files, strict=True)]
+    return trials.sent(files)
 
 
 @routes.put("/<model_id>/aliases/<alias>")

@@ -184,6 +184,9 @@ def _time(value: Any) -> Any:
     return datetime.fromisoformat(value)
 
 
+Moment = Annotated[AwareDatetime, BeforeValidator(_time)]
+
+
 class TokenBody(Body):
     """A token to make."""
 
@@ -195,9 +198,7 @@ class TokenBody(Body):
     scopes: list[Scope] | None = Field(
         None, min_length=1, description="null: those of the token that asks", examples=[["read", "submit"]]
     )
-    expires_at: Annotated[AwareDatetime, BeforeValidator(_time)] | None = Field(
-        None, description="null: it holds until it is revoked"
-    )
+    expires_at: Moment | None = Field(None, description="null: it holds until it is revoked")
 
 
 class ProjectBody(Body):
@@ -283,6 +284,8 @@ class AuditQuery(Query):
     action: str | None = Field(None, max_length=60, description="only this, e.g. `job.submit`")
     subject: str | None = Field(None, max_length=400, description="only what was done to this id")
     project: str | None = Field(None, max_length=201, description="only what was done in this project")
+    since: Moment | None = Field(None, description="only what was done at this time or later")
+    until: Moment | None = Field(None, description="only what was done before this time")
     cursor: int | None = Field(None, ge=1, lt=2**63, description="the `next_cursor` of the page before")
     limit: int = Field(50, ge=1, le=500, description="most items of a page")
 

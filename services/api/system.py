@@ -1,11 +1,14 @@
 """Workers, and who one is."""
 
+from typing import Any
+
 from flask import Response, jsonify
 
-from services import views
+from services import fleet, views
 from services.api import answers
-from services.api.access import context, reader
+from services.api.access import admin, context, reader
 from services.api.documentation import Section, documented
+from services.audit import Act, noted
 from services.tables import personal
 from services.tokens import SCOPES
 from services.views import timestamp
@@ -17,6 +20,7 @@ routes = Section(
         "workers": "Worker slots that were heard of lately",
         "me": "Whose token it is, and what it may",
     },
+    paths={"worker": ("name of a worker, or of one of its slots", "gpu-1")},
 )
 
 
@@ -44,7 +48,24 @@ def get_workers() -> Response:
 
     Which job one has is told to whoever sees the job.
     """
-    items = views.list_workers(context().database)
+    return _shown(views.list_workers(context().database))
+
+
+@routes.post("/workers/<path:worker>/drain")
+@documented({202: answers.Page[answers.Worker]}, problems=[409])
+def post_drain(worker: str) -> tuple[Response, int]:
+    """Have a worker leave.
+
+    It hears of it within seconds, then does as on SIGTERM: its jobs write a checkpoint and go back into the queue, and
+    its process ends. What started it may start it again. An admin's token is needed. Answers with its slots.
+    """
+    principal, database = admin(), context().database
+    name = fleet.drain(database, worker, principal.user, noted(database, Act(principal, "worker.drain")))
+    return _shown([item for item in views.list_workers(database) if item["worker"] == name]), 202
+
+
+def _shown(items: list[dict[str, Any]]) -> Response:
+    """Slots without the jobs that are not to be seen."""
     seen = views.visible_among(context().database, reader(), [item["job"] for item in items if item["job"]])
     return jsonify(
         {

@@ -55,6 +55,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             if (status := _status(error)) is None:
                 raise
             told = str(error) if status != USAGE else f"{type(error).__name__}: {error}"
+            if _is_of_database(error):
+                told = f"the database: {told.splitlines()[0]}"
             message = "\n".join(filter(None, [told, _next(error)]))
             if kwargs.get("as_json"):
                 problem = error.problem if isinstance(error, ApiError) else None
@@ -78,9 +80,15 @@ def _status(error: Exception) -> int | None:
         return kinds.get(type(error), UNREACHABLE if error.status == 0 else FAILED)
     if isinstance(error, NotFound):
         return MISSING
-    if isinstance(error, (JobFailed, ServiceError, BGPANetError, TimeoutError)):
+    if isinstance(error, (JobFailed, ServiceError, BGPANetError, TimeoutError)) or _is_of_database(error):
         return FAILED
     return USAGE if isinstance(error, (OSError, ValueError)) else None
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether the database is away, or refuses who asks. What asks none does not import what asks it."""
+    module = sys.modules.get("sqlalchemy.exc")
+    return module is not None and isinstance(error, module.OperationalError)
 
 
 def _next(error: Exception) -> str:

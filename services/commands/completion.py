@@ -1,4 +1,4 @@
-"""What a shell offers for the words of a command: jobs, data sets, networks and files, asked of the service.
+"""What a shell offers for the words of a command: jobs, data sets, models and so on, asked of the service.
 
 Whoever presses a key waits for it, and sees whatever is printed: it asks once, briefly, and says nothing where that
 fails.
@@ -7,6 +7,7 @@ fails.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import typer
 
@@ -67,6 +68,63 @@ def artifact_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     with _client() as client:
         for row in client.job(ctx.params["job_id"]).artifacts():
             yield row["name"], f"{row['size']} bytes"
+
+
+@_quietly
+def worker_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Workers, each once."""
+    with _client() as client:
+        yield from dict.fromkeys((row["worker"], row["host"]) for row in client.workers())
+
+
+@_quietly
+def model_names(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Registered models."""
+    with _client() as client:
+        for row in islice(client.registry.list(), MOST):
+            yield row["name"], f"{row['versions']} versions"
+
+
+@_quietly
+def model_references(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Registered models, each with its aliases."""
+    with _client() as client:
+        for row in islice(client.registry.list(), MOST):
+            yield row["name"], f"version {row['newest'] or 'none'}"
+            for alias, number in row["aliases"].items():
+                yield f"{row['name']}@{alias}", f"version {number}"
+
+
+@_quietly
+def model_aliases(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """The aliases of the model that was named before."""
+    with _client() as client:
+        for alias, number in client.registry.model(ctx.params["name"])["aliases"].items():
+            yield alias, f"version {number}"
+
+
+@_quietly
+def project_ids(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Projects that one sees."""
+    with _client() as client:
+        for row in client.get("projects")["items"]:
+            yield row["id"], row["title"]
+
+
+@_quietly
+def project_members(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Who is in the project that was named before."""
+    with _client() as client:
+        for row in client.get(f"projects/{quote(ctx.params['project'], safe='')}/members")["items"]:
+            yield row["user"], row["role"]
+
+
+@_quietly
+def roles(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Roles."""
+    from services.settings import ROLES
+
+    return ((role, "") for role in ROLES)
 
 
 @_quietly

@@ -37,7 +37,7 @@ def secrets(folder: Annotated[Path, typer.Argument(help="where docker-compose.ym
 def prepare(
     admin_token_file: Annotated[Path | None, typer.Option(help="holds a token that becomes an admin's")] = None,
 ) -> None:
-    """Bring the database to the present schema, make the S3 bucket, record the first admin's token. May be repeated.
+    """Bring the database to this version's schema, make the S3 bucket, record the first admin's token. May be repeated.
 
     Example: bgpanet prepare --admin-token-file secrets/admin-token
     """

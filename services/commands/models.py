@@ -9,13 +9,21 @@ from rich.markup import escape
 
 from services.client import Client
 from services.commands.common import USAGE, Columns, JobId, Json, console, errors, print_json, print_table, stop, verb
+from services.commands.completion import model_aliases, model_names, model_references, project_ids
 
 app = typer.Typer(no_args_is_help=True, help="Keep trained models under names: versions, aliases, files, trying them.")
 
-Reference = Annotated[str, typer.Argument(metavar="MODEL", help="NAME (its newest version), NAME@3 or NAME@champion")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="of a model")]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="NAME (its newest version), NAME@3 or NAME@champion", autocompletion=model_references
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="of a model", autocompletion=model_names)]
 Note = Annotated[str | None, typer.Option(help="a sentence that is kept with it")]
-InProject = Annotated[str | None, typer.Option("--project", help="that it belongs to; default: your own")]
+InProject = Annotated[
+    str | None, typer.Option("--project", help="that it belongs to; default: your own", autocompletion=project_ids)
+]
 
 _VERSIONS: Columns = {
     "model": lambda v: f"{v['model']}@{v['version']}" if v["version"] else v["model"],
@@ -117,7 +125,7 @@ def model_show(model: Reference, as_json: Json = False) -> None:
 @verb
 def model_alias(
     name: Name,
-    alias: Annotated[str, typer.Argument(help="e.g. champion")],
+    alias: Annotated[str, typer.Argument(help="e.g. champion", autocompletion=model_aliases)],
     version: Annotated[int | None, typer.Argument(help="for which it is to stand")] = None,
     expected: Annotated[
         int | None, typer.Option(min=0, help="only where it stands for this one now; 0: for none")

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,7 +39,7 @@ def up(
 def api(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="to listen on")] = 8080,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="that serve")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="that serve")] = 2,
     threads: Annotated[int, typer.Option(min=1, max=64, help="of each process, for requests")] = 8,
 ) -> None:
     """Serve the REST API and the dashboard (gunicorn).
@@ -50,11 +49,12 @@ def api(
     Example: bgpanet api --host 0.0.0.0 --processes 4
     """
     from services.production import refuse_if_unsafe
+    from services.telemetry.counts import take_folder
 
     settings = Settings.load()
     refuse_if_unsafe(settings, host)
     threads += settings.streams
-    counts = tempfile.mkdtemp(prefix="bgpanet-metrics-", dir=_shared_memory())
+    counts = str(take_folder(Path(_shared_memory())))
     gunicorn = [sys.executable, "-m", "gunicorn", "services.web:create_app()", "--worker-class", "gthread"]
     options = ["--bind", f"{host}:{port}", "--workers", str(processes), "--threads", str(threads)]
     options += ["--config", "python:services.serving"]
@@ -116,14 +116,23 @@ def scheduler() -> None:
 
 @app.command()
 @verb
-def migrate() -> None:
-    """Bring the database to the present schema.
+def migrate(
+    back_to: Annotated[str | None, typer.Option(help="an earlier version's schema, e.g. 0011; nothing may run")] = None,
+) -> None:
+    """Bring the database to the schema of this version, or back to that of an earlier one.
+
+    A schema of a later version stays as it is. Back: what the earlier schema has no place for is deleted.
 
     Example: bgpanet migrate
     """
-    from services.migration import migrate as run
+    from services import migration
 
-    run(Settings.load().database_url)
+    url = Settings.load().database_url
+    if back_to is None:
+        migration.migrate(url)
+    else:
+        migration.take_back(url, back_to)
+    print(f"the database is at {migration.revision_of(url)}")
 
 
 @app.command("first-token")

@@ -7,10 +7,12 @@ import typer
 
 from services.client import Client
 from services.commands.common import Json, print_json, print_table, verb
+from services.commands.completion import project_ids, roles
+from services.commands.completion import project_members as members
 
 app = typer.Typer(no_args_is_help=True, help="Share jobs and data sets with others.")
-Project = Annotated[str, typer.Argument(metavar="PROJECT", help="a project's id")]
-User = Annotated[str, typer.Argument(metavar="USER")]
+Project = Annotated[str, typer.Argument(metavar="PROJECT", help="a project's id", autocompletion=project_ids)]
+User = Annotated[str, typer.Argument(metavar="USER", autocompletion=members)]
 
 
 def _members(project: str, user: str | None = None) -> str:
@@ -77,7 +79,10 @@ def project_members(project: Project, as_json: Json = False) -> None:
 def project_add(
     project: Project,
     user: User,
-    role: Annotated[str, typer.Option(help="viewer, researcher (submits, too) or admin (members, too)")] = "researcher",
+    role: Annotated[
+        str,
+        typer.Option(help="viewer, researcher (submits, too) or admin (members, too)", autocompletion=roles),
+    ] = "researcher",
     as_json: Json = False,
 ) -> None:
     """Add a member, or give one another role.

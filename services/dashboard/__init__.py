@@ -5,21 +5,53 @@ from flask import Blueprint, Response, request
 from services.dashboard import (
     access,
     assets,
+    audit,
     compare,
     datasets,
     formatting,
     job,
     lists,
+    models,
     openid,
     overview,
+    projects,
     session,
+    settings,
     stream,
     submit,
+    tokens,
+    trying,
+    uploads,
+    webhooks,
+    workers,
 )
 from services.dashboard.errors import handle_errors
 
-PARTS = (session, openid, overview, lists, job, stream, datasets, compare, submit, assets)
-NAVIGATION = (("/overview", "Overview"), ("/jobs", "Jobs"), ("/datasets", "Data sets"), ("/workers", "Workers"))
+PARTS = (
+    session,
+    openid,
+    overview,
+    lists,
+    job,
+    stream,
+    datasets,
+    uploads,
+    models,
+    trying,
+    workers,
+    compare,
+    submit,
+    assets,
+)
+SETTINGS = (settings, tokens, projects, webhooks, audit)
+NAVIGATION = (
+    ("/overview", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/datasets", "Data sets"),
+    ("/models", "Models"),
+    ("/workers", "Workers"),
+    ("/settings", "Settings"),
+)
 """A page more: a module with `routes` among the parts, a template, and a line here."""
 
 
@@ -33,7 +65,7 @@ def create_blueprint() -> Blueprint:
     dashboard.after_request(access.note_refusal)
     # Of the whole application: an address that nobody has is answered outside of the dashboard.
     dashboard.app_context_processor(access.template_values)
-    for part in PARTS:
+    for part in (*PARTS, *SETTINGS):
         dashboard.register_blueprint(part.routes)
     dashboard.app_context_processor(lambda: {"pages": NAVIGATION})
     for name, function in formatting.FILTERS.items():

@@ -20,6 +20,7 @@ from services.last_use import LastUse
 from services.refusals import Refusals, is_refusal
 from services.throttle import Throttle
 from services.tokens import Principal
+from services.trials import MOST_FORM_BYTES
 
 STATIC = ("dashboard.static", "dashboard.assets.plotly")
 OPEN = (
@@ -29,6 +30,8 @@ OPEN = (
     "dashboard.openid.begin",
     "dashboard.openid.back",
 )
+READING = ("GET", "HEAD", "OPTIONS")
+LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be larger than others, for who may write
 # A path on this host and nothing else. Browsers read `//host`, `/\host` and `/<tab>/host` as another host.
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -40,9 +43,9 @@ def context() -> Context:
 
 def guard() -> BaseResponse | None:
     """Before every request: whoever has no session is sent to sign in, whoever sends a foreign form gets a 403."""
-    if any("\0" in text for text in (request.path, *request.args.values(), *request.form.values())):
-        abort(400, "text must not contain NUL")
+    _refuse_nul(request.path, *request.args.values())
     if request.endpoint in OPEN:
+        _refuse_nul(*request.form.values())
         return None
     principal = _principal()
     if principal is None:
@@ -52,9 +55,18 @@ def guard() -> BaseResponse | None:
         cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
         if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
             abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
-    if request.method == "POST" and not form_is_ours():
+    if principal.may_write:
+        request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
+    if request.method == "POST":  # a part of an upload is read by its route
+        _refuse_nul(*request.form.values())
+    if request.method not in READING and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
     return None
+
+
+def _refuse_nul(*texts: str) -> None:
+    if any("\0" in text for text in texts):
+        abort(400, "text must not contain NUL")
 
 
 def sign_in(secret: str) -> bool:
@@ -104,14 +116,29 @@ def writer() -> Principal:
     return reader()
 
 
+def manager() -> Principal:
+    """Who looks; 403 for a token without the scope `manage`."""
+    if not reader().may_manage:
+        abort(403, "this needs a token with the scope `manage`")
+    return reader()
+
+
+def admin() -> Principal:
+    """Who looks; 403 for anyone but an admin."""
+    if not reader().is_admin:
+        abort(403, "this needs an admin's token")
+    return reader()
+
+
 def csrf_token() -> str:
     """What every form carries, and no other site can know."""
     return cast(str, session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
 def form_is_ours() -> bool:
-    """Whether the form that was sent came from a page of this session."""
-    return secrets.compare_digest(request.form.get("csrf", "").encode(), csrf_token().encode())
+    """Whether what was sent came from a page of this session: a form, or by a script with what its forms carry."""
+    sent = request.form.get("csrf", "") if request.method == "POST" else request.headers.get("X-CSRF", "")
+    return secrets.compare_digest(sent.encode(), csrf_token().encode())
 
 
 def own_path(target: str, default: str) -> str:

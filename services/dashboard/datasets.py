@@ -16,11 +16,13 @@ from services.dashboard.access import context, reader, writer
 from services.dashboard.lists import template
 from services.datasets import Registration
 from services.errors import StorageError
+from services.listing import JobFilter
 from services.tables import Dataset
 
 routes = Blueprint("datasets", __name__, url_prefix="/datasets")
 OF_CLASS = 4  # pictures
 MOST_PAIRS = 12  # of duplicates, of each kind
+MOST_RUNS = 100  # that are asked what they counted
 MOST_BYTES = 20_000_000  # of a report of checks
 FIELDS = ("name", "format", "place", "licence", "citation", "locked")
 
@@ -78,6 +80,7 @@ def show(dataset_id: str) -> str:
         samples=samples,
         duplicates=_pairs(checks.get("duplicates") or {}),
         shared=_pairs(checks.get("shared") or {}),
+        leakage=_leakage(row.id, checks) if data["state"] == "ready" and checks else None,
         may_remove=datasets.may_remove(context().database, reader(), row) and data["state"] == "ready",
     )
 
@@ -124,6 +127,26 @@ def _checks(row: Dataset) -> dict[str, Any]:
         log.warning("data set %s: its checks can't be read: %s", row.id, error)
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _leakage(dataset_id: str, checks: dict[str, Any]) -> dict[str, Any]:
+    """What keeps test images apart from trained ones, and what does not: groups of several images, pairs that show the
+    same in two groups, in two classes and in other data sets, and what finished runs have counted."""
+    sizes = {int(size): count for size, count in (checks.get("groups") or {}).get("sizes", {}).items() if int(size) > 1}
+    duplicates, shared = checks.get("duplicates") or {}, checks.get("shared") or {}
+    wanted = JobFilter(dataset=dataset_id, state="succeeded")
+    ended = views.list_jobs(context().database, reader(), wanted, limit=MOST_RUNS).items
+    runs = [job for job in ended if "leakage" in job["summary"]]
+    return {
+        "groups": sum(sizes.values()),
+        "images": sum(size * count for size, count in sizes.items()),
+        "across": {
+            kind: duplicates[kind]["count"] for kind in ("across groups", "across classes") if kind in duplicates
+        },
+        "others": {name: told["count"] for name, told in shared.items()},
+        "runs": len(runs),
+        "leaking": [job for job in runs if job["summary"]["leakage"]["groups"]],
+    }
 
 
 def _pairs(kinds: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from services.dashboard.formatting import is_number
 
 SIDE = 240  # of a square chart's box, user units
 SPARK = (120, 28)  # width and height of a sparkline's box
+STEPS = (180, 28)  # and of an area's in steps
+LEAST = 1.0  # of an area's height, so that nothing is another thing than not known
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ def sparkline(values: Sequence[float | None]) -> str:
     return " ".join(
         f"{width * n / (len(known) - 1):.1f},{2 + (height - 4) * (high - value) / span:.1f}"
         for n, value in enumerate(known)
+    )
+
+
+def steps(values: Sequence[float | None]) -> str:
+    """Shares from left to right as the path of an area in steps, full height for 1; a gap where None."""
+    width, height = STEPS
+    each = width / max(len(values), 1)
+    return "".join(
+        f"M{each * n:.1f} {height}v-{max(LEAST, height * min(value, 1.0)):.1f}h{each:.1f}V{height}z"
+        for n, value in enumerate(values)
+        if value is not None
     )
 
 

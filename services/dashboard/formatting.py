@@ -105,6 +105,18 @@ def ago(iso: str | None) -> str:
     return MISSING if iso is None else relative(iso, datetime.now(UTC))
 
 
+def until(iso: str | None, now: datetime | None = None) -> str:
+    """`now`, `in 5 min`, `in 3 h`, `in 2 days`: whole units, rounded."""
+    if iso is None:
+        return MISSING
+    seconds = (_moment(iso) - (now or datetime.now(UTC))).total_seconds()
+    for length, unit in ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 0.95 * length:
+            number = max(1, round(seconds / length))
+            return f"in {number} {unit}{'s' if unit == 'day' and number > 1 else ''}"
+    return "now"
+
+
 def exact(iso: str | None) -> str:
     """`2026-03-01 14:05:09 UTC`."""
     return MISSING if iso is None else f"{_moment(iso):%Y-%m-%d %H:%M:%S} UTC"
@@ -163,6 +175,7 @@ FILTERS: dict[str, Callable[..., str]] = {
         place_in_queue,
         took,
         ago,
+        until,
         exact,
         clock,
         words,

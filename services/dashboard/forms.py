@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bgpanet.specs import SPECS
+from bgpanet.specs import SPECS, LearningSpec
 
-LEFT_OUT = {"spec.data", "spec.resources.gpus", "spec.shard"}  # what a service fills in, or takes from nobody
+LEFT_OUT = {"spec.data", "spec.shard"}  # what a service fills in, or takes from nobody
+OF_LEARNING = {"spec.resources.gpus"}  # of no other kind
 FIRST = ("model", "loss", "training", "split")
 NOTHING = object()
 
@@ -58,10 +59,11 @@ ABBREVIATIONS = {"ema": "EMA", "sha256": "SHA-256", "ce": "CE", "gb": "GB", "id"
 def groups_of(kind: str, spec: Mapping[str, Any]) -> list[Group]:
     """The form for a spec of this kind, filled with `spec`; fields that stand directly in it come last, as a group."""
     schema = _schema(kind)
+    left_out = LEFT_OUT if issubclass(SPECS[kind], LearningSpec) else LEFT_OUT | OF_LEARNING
     groups, own = [], []
     for name, part in schema["properties"].items():
         place = f"spec.{name}"
-        if place in LEFT_OUT:
+        if place in left_out:
             continue
         inner = _object(part, schema)
         values = spec.get(name) or {}
@@ -72,7 +74,7 @@ def groups_of(kind: str, spec: Mapping[str, Any]) -> list[Group]:
             fields = [
                 _field(f"{place}.{key}", value, schema, values.get(key, NOTHING), key in needed)
                 for key, value in inner["properties"].items()
-                if f"{place}.{key}" not in LEFT_OUT
+                if f"{place}.{key}" not in left_out
             ]
             told = part.get("description") or inner.get("description", "")
             groups.append(Group(place, _words(name), " ".join(told.split()), fields))

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, send_file, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services import pictures, predictions, steering, views
+from services import models, pictures, predictions, steering, views
 from services.curves import MOST_POINTS, reduced
 from services.dashboard.access import context, reader, writer
 from services.dashboard.assets import plotly_address
@@ -52,6 +52,7 @@ def page(job_id: str) -> str:
         results=results(job["summary"]),
         squares=squares(job["summary"], _rankings(job_id, artifacts) if has_ended else []),
         dataset=views.dataset_of(database, job),
+        registered=models.versions_of_job(database, principal, job_id),
         events=views.list_events(database, principal, job_id),
         attempts=views.list_attempts(database, principal, job_id),
         checkpoints=views.list_checkpoints(database, principal, job_id),

@@ -1,4 +1,4 @@
-"""`/jobs` and `/workers`."""
+"""`/jobs`."""
 
 from typing import Any
 
@@ -78,12 +78,6 @@ def _children(opened: str, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**job, "figure": main_figure(job["summary"])} for job in children]
 
 
-@routes.get("/workers")
-def workers() -> str:
-    members = views.list_workers(context().database)
-    return render_template(template("workers"), workers=members, jobs=visible_jobs(members))
-
-
 def template(name: str) -> str:
     """The whole page, or only its live regions where `static/live.js` asks for them."""
     return f"live/{name}.html" if request.headers.get("X-Live") else f"{name}.html"
@@ -91,10 +85,4 @@ def template(name: str) -> str:
 
 def visible_jobs(members: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The jobs that workers work on, by id, as far as one may see them."""
-    found = {}
-    for job_id in {member["job"] for member in members if member["job"]}:
-        try:
-            found[job_id] = views.get_job(context().database, reader(), job_id)
-        except NotFound:
-            continue
-    return found
+    return views.jobs_among(context().database, reader(), {member["job"] for member in members if member["job"]})

@@ -49,12 +49,10 @@ def _queue(job: dict[str, Any]) -> dict[str, Any] | None:
 
 def _spark(job: dict[str, Any]) -> dict[str, str] | None:
     """A running training's curve as a small line, and in words."""
-    names = [name for name, _ in SHOWN]
-    series = reduced(context().database, reader(), job["id"], names, points=SPARK_POINTS)
     for name, words in SHOWN:
-        points = sparkline([point.value for point in series.get(name, [])])
-        if points:
-            return {"points": points, "words": f"{words} {series[name][-1].value:.3f}"}
+        series = reduced(context().database, reader(), job["id"], [name], points=SPARK_POINTS).get(name, [])
+        if points := sparkline([point.value for point in series]):
+            return {"points": points, "words": f"{words} {series[-1].value:.3f}"}
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, get_args
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
@@ -12,6 +13,8 @@ from bgpanet.specs import SPECS, Kind
 from services import submission, views
 from services.dashboard.access import context, reader, writer
 from services.dashboard.forms import groups_of, read_spec
+from services.errors import NotFound
+from services.listing import JobFilter
 from services.submission import Request
 
 routes = Blueprint("submit", __name__, url_prefix="/submit")
@@ -27,6 +30,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What a form may be filled with, by name: what it is called, and the spec."""
 MOST_OFFERED = 100  # data sets
+MOST_FOLLOWED = 12  # jobs that are offered to be waited for, in each state
+OF_CHILDREN = ("cross_validate", "study", "predict")  # kinds that may consist of several jobs
+WAYS = ("finish_rest", "fail_fast")  # what becomes of the others when one of several jobs fails
 LONGEST_NAME = 200  # characters, of a job
 
 
@@ -41,10 +47,12 @@ def form() -> str:
         spec = job["spec"]
         values = {"kind": job["kind"], "dataset": job["dataset_id"], "priority": str(job["priority"])}
         values |= {"time_limit": str(job["time_limit"] or ""), "clone": job["id"]}
+        values |= {"on_failure": job["on_failure"] or ""}
     elif asked.get("preset") in PRESETS:
         spec = PRESETS[asked["preset"]][1]
     elif asked.get("model"):
         spec = {"model": asked["model"]}
+    values["after"] = ",".join(asked.getlist("after"))
     if values["kind"] not in KINDS:
         values["kind"] = "train"
     return _page(values, spec)
@@ -52,7 +60,7 @@ def form() -> str:
 
 @routes.post("")
 def post() -> BaseResponse | tuple[str, int]:
-    principal, values = writer(), request.form.to_dict()
+    principal, values = writer(), _values()
     spec = read_spec(_kind(values), values)
     try:
         job, _ = submission.submit(context(), principal, _asked(values, spec))
@@ -65,7 +73,7 @@ def post() -> BaseResponse | tuple[str, int]:
 @routes.post("/check")
 def check() -> str:
     """What is wrong with the form as it stands, and the same job as a request."""
-    principal, values = writer(), request.form.to_dict()
+    principal, values = writer(), _values()
     spec = read_spec(_kind(values), values)
     checked, problem = None, None
     try:
@@ -73,6 +81,11 @@ def check() -> str:
     except InvalidInput as error:
         problem = error
     return render_template("live/submit.html", **_told(values, spec, problem), checked=checked)
+
+
+def _values() -> dict[str, str]:
+    """The form that was sent; of the jobs to wait for, several, the ids with commas."""
+    return {**request.form.to_dict(), "after": ",".join(request.form.getlist("after"))}
 
 
 def _page(values: Mapping[str, str], spec: Mapping[str, Any], problem: InvalidInput | None = None) -> str:
@@ -89,10 +102,30 @@ def _page(values: Mapping[str, str], spec: Mapping[str, Any], problem: InvalidIn
         kinds={kind: " ".join((SPECS[kind].__doc__ or "").split()) for kind in KINDS},
         groups=groups_of(kind, spec),
         datasets=offered,
+        followed=_followed(_after(values)),
+        after=_after(values),
+        has_children=kind in OF_CHILDREN,
         presets={name: words for name, (words, _) in PRESETS.items()},
         source=source or None,
         checked=None,
     )
+
+
+def _after(values: Mapping[str, str]) -> list[str]:
+    return [one for one in values.get("after", "").split(",") if one]
+
+
+def _followed(chosen: list[str]) -> list[dict[str, Any]]:
+    """Jobs that another one may wait for: those that were chosen, that run, and that wait."""
+    principal, database = reader(), context().database
+    found = {}
+    for state in ("running", "queued"):
+        for job in views.list_jobs(database, principal, JobFilter(state=state), limit=MOST_FOLLOWED).items:
+            found[job["id"]] = job
+    for job_id in chosen:
+        with suppress(NotFound):
+            found.setdefault(job_id, views.get_job(database, principal, job_id))
+    return sorted(found.values(), key=lambda job: job["id"] not in chosen)
 
 
 def _kind(values: Mapping[str, str]) -> str:
@@ -114,8 +147,18 @@ def _asked(values: Mapping[str, str], spec: Mapping[str, Any]) -> Request:
         name=values.get("name", "").strip()[:LONGEST_NAME] or None,
         priority=_whole(values, "priority", -100, 100) or 0,
         time_limit=_whole(values, "time_limit", 1, 2**31 - 1),
+        after=_after(values),
+        on_failure=_on_failure(values),
         cloned_from=values.get("clone") or None,
     )
+
+
+def _on_failure(values: Mapping[str, str]) -> str:
+    """Raises InvalidInput."""
+    chosen = values.get("on_failure") or WAYS[0]
+    if chosen not in WAYS:
+        raise InvalidInput.one("on_failure", f"must be one of {', '.join(WAYS)}")
+    return chosen
 
 
 def _whole(values: Mapping[str, str], name: str, least: int, most: int) -> int | None:
@@ -141,6 +184,8 @@ def _told(values: Mapping[str, str], spec: Mapping[str, Any], problem: InvalidIn
     for key in ("priority", "time_limit"):
         text = values.get(key, "").strip().removeprefix("+")
         body |= {key: int(text)} if text.removeprefix("-").isdecimal() and text not in ("", "0") else {}
+    body |= {"after": after} if (after := _after(values)) else {}
+    body |= {"on_failure": way} if (way := values.get("on_failure", "")) not in ("", WAYS[0]) else {}
     body["spec"] = spec
     return {
         "values": values,

@@ -49,10 +49,13 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(devices))
     labels = [labels_of(name, device, context.settings.worker_labels + options.labels) for device in devices]
     weights = Lookout(context.settings.offline)
-    pool = SlotPool(
-        [Slot(context, f"{name}/{n}", device, threads, weights, labels[n]) for n, device in enumerate(devices)]
-    )
     departure = Departure(context.settings.grace_seconds)
+    pool = SlotPool(
+        [
+            Slot(context, f"{name}/{n}", device, threads, weights, labels[n], departure.from_afar)
+            for n, device in enumerate(devices)
+        ]
+    )
     threading.Thread(target=departure.watch, args=(pool.give_back,), name="departure", daemon=True).start()
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,10 +22,18 @@ class Departure:
     def __init__(self, grace_seconds: float) -> None:
         self._seconds = grace_seconds + LAST_SECONDS
         self._asked, self._urged = threading.Event(), threading.Event()
+        self._signalled = threading.Lock()  # held once the worker has sent itself the signal
 
     def ask(self) -> None:
         """Has the worker leave; again: at once."""
         (self._urged if self._asked.is_set() else self._asked).set()
+
+    def from_afar(self) -> None:
+        """The control plane asks: once, and not where somebody here did. Sends this process SIGTERM, for the one way to
+        leave that there is."""
+        if not self._asked.is_set() and self._signalled.acquire(blocking=False):
+            log.warning("asked to leave by way of the database")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def is_set(self) -> bool:
         """Whether the worker was told to leave."""
@@ -42,4 +51,5 @@ class Departure:
         giving = threading.Thread(target=give_back, daemon=True)
         giving.start()
         giving.join(GIVING_BACK_SECONDS)
-        os._exit(1)
+        # Who was asked from afar is not to be started again for being late.
+        os._exit(0 if self._signalled.locked() else 1)

@@ -1,10 +1,11 @@
 """What the slots of a worker compute on, and the labels that they have by themselves. GPUs are found by NVML."""
 
+import contextlib
 import functools
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,13 @@ from bgpanet.specs import LABEL
 @dataclass(frozen=True)
 class Device:
     """What a slot computes on. uuids: the GPUs'; none: the CPU. model: theirs. memory_gb: of each, 10^9 bytes; None:
-    not known."""
+    not known. card: the driver's number of the one that it is a part of (MIG)."""
 
     name: str
     uuids: tuple[str, ...] = ()
     model: str | None = None
     memory_gb: float | None = None
+    card: int | None = None
 
     @property
     def resource_classes(self) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | Non
     GPUs."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        cards = [] if wanted == "" else visible(gpus(), wanted)
+        cards = [] if wanted == "" else _named(gpus(), wanted)
         found = _together(choose(cards) if choose is not None and cards else cards, gpus_per_slot)[:slots]
     except DriverBroken as error:
         # It would be worse to compute on the CPU in the GPU's place: this slot will be unfit.
@@ -53,10 +55,20 @@ def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | Non
     return found or [Device("CPU", memory_gb=share)] * (slots or 1)
 
 
+def _named(found: Sequence[Device], wanted: str | None) -> list[Device]:
+    """`visible`, but for one that is none of them, such as a MIG slice or a card of another host: its slot is unfit."""
+    cards = visible(found, wanted)
+    if found and not cards and wanted is not None and re.match(r"\s*(\d|GPU-|MIG-)", wanted):
+        raise DriverBroken(f"CUDA_VISIBLE_DEVICES is {wanted}, which names none of this host's {len(found)} GPUs")
+    return cards
+
+
 def _together(found: Sequence[Device], count: int) -> list[Device]:
-    """Devices of so many GPUs each, in their order; the last may have fewer."""
-    parts = [found[first : first + count] for first in range(0, len(found), count)]
-    return [part[0] if len(part) == 1 else _joined(part) for part in parts]
+    """Devices of so many GPUs each, in their order; the last may have fewer. Parts of cards stay alone: CUDA shows a
+    process no more than one."""
+    alone, whole = [gpu for gpu in found if gpu.card is not None], [gpu for gpu in found if gpu.card is None]
+    parts = [whole[first : first + count] for first in range(0, len(whole), count)]
+    return [part[0] if len(part) == 1 else _joined(part) for part in parts] + alone
 
 
 def _joined(part: Sequence[Device]) -> Device:
@@ -72,23 +84,34 @@ def _joined(part: Sequence[Device]) -> Device:
 def visible(found: Sequence[Device], wanted: str | None) -> list[Device]:
     """Those of all GPUs, in the driver's order, that CUDA_VISIBLE_DEVICES names, by number or the begin of a UUID.
 
-    As in CUDA, what stands behind an entry that names none does not count.
+    As in CUDA, what stands behind an entry that names none does not count. The number of a card that is divided names
+    all of its parts.
     """
     if wanted is None:
         return list(found)
     chosen: list[Device] = []
+    numbers = list(_numbers(found))
     for entry in filter(None, (part.strip() for part in wanted.split(","))):
-        named = [
-            gpu for number, gpu in enumerate(found) if entry == str(number) or "".join(gpu.uuids).startswith(entry)
-        ]
-        if len(named) != 1:
+        named = [gpu for number, gpu in zip(numbers, found, strict=True) if entry == str(number)]
+        begun = [gpu for gpu in found if "".join(gpu.uuids).startswith(entry)]
+        named = named or (begun if len(begun) == 1 else [])
+        if not named:
             break
         chosen += named
     return chosen
 
 
+def _numbers(found: Sequence[Device]) -> Iterator[int]:
+    """The driver's number of the card of each; parts of one card follow each other."""
+    number, before = -1, None
+    for gpu in found:
+        number += gpu.card is None or gpu.card != before
+        before = gpu.card
+        yield number
+
+
 class DriverBroken(Exception):
-    """There is a GPU driver, and it does not answer."""
+    """There is a GPU driver, and it does not answer, or has none of the GPUs that were named."""
 
 
 @functools.cache
@@ -112,20 +135,41 @@ def nvml() -> Any | None:
 
 
 def gpus() -> list[Device]:
-    """The GPUs of this host in the driver's order. One that does not answer stays among them, for its number's sake:
-    its slot is unfit."""
+    """The GPUs of this host in the driver's order; of one that is divided (MIG), its parts. One that does not answer
+    stays among them, for its number's sake: its slot is unfit."""
     library = nvml()
     if library is None:
         return []
     found = []
     for number in range(library.nvmlDeviceGetCount()):
         try:
-            handle = library.nvmlDeviceGetHandleByIndex(number)
-            model, uuid = library.nvmlDeviceGetName(handle), library.nvmlDeviceGetUUID(handle)
-            found.append(Device(f"{model}, GPU {number}", (uuid,), model, _memory_gb(library, handle)))
+            card = library.nvmlDeviceGetHandleByIndex(number)
+            found += _parts(library, card, number) if _is_divided(library, card) else [_device(library, card, number)]
         except library.NVMLError as error:
             found.append(Device(f"GPU {number} ({error})", (f"GPU-silent-{number}",)))
     return found
+
+
+def _device(library: Any, handle: Any, number: int, card: int | None = None) -> Device:
+    model, uuid = library.nvmlDeviceGetName(handle), library.nvmlDeviceGetUUID(handle)
+    return Device(f"{model}, GPU {number}", (uuid,), model, _memory_gb(library, handle), card)
+
+
+def _is_divided(library: Any, card: Any) -> bool:
+    try:
+        return bool(library.nvmlDeviceGetMigMode(card)[0])
+    except library.NVMLError:
+        return False  # it can't be
+
+
+def _parts(library: Any, card: Any, number: int) -> list[Device]:
+    """Of a divided card, which CUDA can't use as a whole: the instances that can be seen from here."""
+    found = []
+    for place in range(library.nvmlDeviceGetMaxMigDeviceCount(card)):
+        with contextlib.suppress(library.NVMLError):  # places that nothing has, or that this container has not
+            part = library.nvmlDeviceGetMigDeviceHandleByIndex(card, place)
+            found.append(_device(library, part, number, number))
+    return found or [Device(f"GPU {number} (MIG is on, and it has no instance)", (f"GPU-silent-{number}",))]
 
 
 def _memory_gb(library: Any, handle: Any) -> float | None:

@@ -21,7 +21,8 @@ def take_free(cards: Sequence[Device], folder: Path, wanted: int | None) -> list
     folder.mkdir(parents=True, exist_ok=True)
     taken: list[Device] = []
     for card in cards:
-        if len(taken) != wanted and _lock(folder / f"{'-'.join(card.uuids)}.lock"):
+        name = "-".join(card.uuids).replace("/", "_")  # older drivers name parts of cards MIG-GPU-…/1/0
+        if len(taken) != wanted and _lock(folder / f"{name}.lock"):
             taken.append(card)
     if not taken:
         raise Conflict(f"all {len(cards)} GPUs of this host are taken by other workers that use {folder}")

@@ -17,7 +17,7 @@ from services.worker.child import ForkServer, ForkServerGone
 
 FREE_BYTES = 1_000_000_000  # that the scratch folder has to have
 CLOCK_SECONDS = 1.0  # of difference that are not worth a word
-WRITTEN = ("workers", "attempts", "transitions", "metrics", "log_lines", "checkpoints", "artifacts")
+WRITTEN = ("workers", "worker_use", "attempts", "transitions", "metrics", "log_lines", "checkpoints", "artifacts")
 """The tables into which workers insert rows."""
 CHECK_SECONDS = 120.0  # for the fork server's import and the product
 

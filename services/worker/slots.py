@@ -23,6 +23,7 @@ from services.worker.devices import Device
 from services.worker.figures import figures
 from services.worker.selftest import problems
 from services.worker.supervisor import Attempt, Draining
+from services.worker.use import UseMeter
 from services.worker.watching import Watch
 
 BEAT_SECONDS = 5.0
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class Slot:
     """Runs one job at a time. `work` is called for every wake-up and goes on while jobs wait.
 
-    It takes none before it has passed its self-test, which is repeated until then.
+    It takes none before it has passed its self-test, which is repeated until then; nor after a job under which its
+    device broke, until it has passed again.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Slot:
         threads: int,
         weights: Callable[[], Weights],
         labels: Sequence[str] = (),
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
+        """leave: called when the database tells that its worker is to leave, maybe more than once."""
         self.context, self.device, self.threads, self.weights = context, device, threads, weights
         self.member = Member(
             name=name,
@@ -57,6 +61,7 @@ class Slot:
             labels=labels,
             memory_gb=device.memory_gb,
         )
+        self._leave = leave
         self.lease: Lease | None = None
         self._watch: Watch | None = None
         self._strange: set[str] = set()  # jobs for a newer version than this
@@ -65,16 +70,16 @@ class Slot:
         self._leaving, self._news, self._fit = threading.Event(), threading.Event(), threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"beat-{name}", daemon=True)
         self._beating.start()
-        threading.Thread(target=self._check, name=f"check-{name}", daemon=True).start()
+        self._begin_check()
 
     def work(self, draining: Draining) -> None:
-        """Claims and runs jobs until none waits or the worker drains; first it waits until the slot is fit.
+        """Claims and runs jobs until none waits or the worker drains; whenever the slot is unfit it waits.
 
         Meanwhile it holds one wake-up, and the scheduler sends others: were it to return, it would take all of them.
         """
-        while not draining.is_set() and not self._fit.wait(0.1):
-            pass
         while not draining.is_set():
+            if not self._fit.wait(0.1):
+                continue
             try:
                 claim = jobs.claim(
                     self.context.database,
@@ -105,19 +110,25 @@ class Slot:
                 attempt.run()
             if not attempt.understood:
                 self._strange.add(job_id)
+            if attempt.broken is not None:
+                log.error("%s takes no jobs: device: %s", self.member.name, attempt.broken)
+                self._fit.clear()
+                self._become(Condition("unfit", f"device: {attempt.broken}"))
+                self._begin_check()
 
     def _busy_with(self, lease: Lease | None) -> None:
         self.lease = lease
         self._news.set()
 
     def give_back(self) -> None:
-        """Gives the present job back, whatever is still under way for it."""
-        if (lease := self.lease) is None:
-            return
-        try:
-            jobs.release(self.context.database, lease, "the worker was told to leave, and had no time left")
-        except (SQLAlchemyError, StaleAttempt) as error:
-            log.warning("job %s was not given back: %s", lease.job_id, error)
+        """Gives the present job back, whatever is still under way for it, and forgets the registration."""
+        self._leaving.set()
+        if (lease := self.lease) is not None:
+            try:
+                jobs.release(self.context.database, lease, "the worker was told to leave, and had no time left")
+            except (SQLAlchemyError, StaleAttempt) as error:
+                log.warning("job %s was not given back: %s", lease.job_id, error)
+        self._forget()
 
     def drain(self) -> None:
         """Tells that no more jobs are taken."""
@@ -127,6 +138,9 @@ class Slot:
         if self.condition.state != "draining":
             self.condition = condition
         self._news.set()
+
+    def _begin_check(self) -> None:
+        threading.Thread(target=self._check, name=f"check-{self.member.name}", daemon=True).start()
 
     def _check(self) -> None:
         """Tries again until the slot is fit."""
@@ -151,18 +165,29 @@ class Slot:
         self._news.set()
         self._beating.join()
         self.server.close()
+        self._forget()
+
+    def _forget(self) -> None:
         try:
             fleet.leave(self.context.database, self.member.name)
         except SQLAlchemyError as error:
             log.warning("the registration of %s stays until it is forgotten: %s", self.member.name, error)
 
     def _beat(self) -> None:
+        meter = UseMeter()
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
                 told |= self._watch.figures if self._watch else {}
                 job_id = None if self.lease is None else self.lease.job_id
-                fleet.beat(self.context.database, self.member, job_id, told, self.weights(), self.condition)
+                use = meter.saw(job_id is not None, told)
+                asked = fleet.beat(
+                    self.context.database, self.member, job_id, told, self.weights(), self.condition, use
+                )
+                if use is not None:
+                    meter.told()
+                if asked:
+                    self._leave()
             except SQLAlchemyError as error:
                 log.warning("%s could not tell that it is there: %s", self.member.name, error)
             self._news.wait(BEAT_SECONDS)

@@ -40,6 +40,7 @@ from services.errors import ArtifactMissing, StaleAttempt, StorageError
 from services.worker.child import Child, ForkServer, ForkServerGone, Request
 from services.worker.files import Uploader, Workbench
 from services.worker.lease import LeaseKeeper
+from services.worker.selftest import CHECK_SECONDS
 from services.worker.watching import Watch
 
 INTERRUPTED = 75  # the child's exit status after it was asked to stop and wrote a checkpoint
@@ -78,6 +79,7 @@ class Attempt:
         self.artifacts: list[ArtifactWritten] = []
         self.stalled = self.timed_out = False
         self.understood = True
+        self.broken: str | None = None  # what is wrong with the device, where that ended the attempt
         self._heard_at = time.monotonic()
         self._deadline = None if claim.seconds_left is None else time.monotonic() + claim.seconds_left
 
@@ -268,15 +270,28 @@ class Attempt:
             return lambda: jobs.release(database, lease, "the worker was told to leave")
         if self.stalled:
             seconds = self.context.settings.stall_seconds
-            return self._failing("stalled", f"the child said nothing for {seconds:.0f} s and was ended")
+            return self._unless_broken("stalled", f"the child said nothing for {seconds:.0f} s and was ended")
         if status < 0 and (self.failure is None or self.failure.reason == "internal"):
             # Of several processes the others complain when one is killed.
-            return self._failing("worker_lost", f"the child was ended by signal {-status}")
+            return self._unless_broken("worker_lost", f"the child was ended by signal {-status}")
         if self.failure is not None:
             if self.failure.reason == "storage":
                 self.bench.distrust()
+            if self.failure.reason in ("internal", "worker_lost"):
+                return self._unless_broken(self.failure.reason, self.failure.message)
             return self._failing(self.failure.reason, self.failure.message, self.failure.findings)
-        return self._failing("internal", f"the child ended with status {status} and said no more")
+        return self._unless_broken("internal", f"the child ended with status {status} and said no more")
+
+    def _unless_broken(self, reason: str, error: str) -> Callable[[], None]:
+        """Of an end that nobody foresaw: where the device does not compute any more it is no fault of the job's, which
+        another worker is given, and this slot takes none. Else a GPU that fell off its bus would fail all that wait."""
+        try:
+            self.broken = self.server.check(CHECK_SECONDS)
+        except ForkServerGone as silent:
+            self.broken = str(silent)
+        if self.broken is None:
+            return self._failing(reason, error)
+        return self._failing("worker_lost", f"{error}; the device does not compute any more: {self.broken}")
 
     def _finish(self, summary: Mapping[str, Any], stored: Sequence[NewArtifact]) -> None:
         self.uploader.keep_only(jobs.finish(self.context.database, self.claim.lease, summary, stored))

@@ -1,8 +1,8 @@
 """Pictures of every page, of a product that has just done real work: `make screenshots`.
 
 Starts `bgpanet up`, visits its pages while they are empty, draws images, registers them, trains, cross-validates and
-explains, lets one job fail and one wait, and visits the pages again: wide by day, most of them by night and on a phone
-too, and what they show when something is wrong.
+explains, registers models, lets one job fail and one wait, and visits the pages again: wide by day, most of them by
+night and on a phone too, and what they show when something is wrong.
 """
 
 import os
@@ -109,6 +109,8 @@ def _work(client: Client, home: Path) -> dict[str, str]:
     training = client.submit("train", dataset="lesions", spec=SPEC, name="BGPANet micro, first look")
     validation = client.submit("cross_validate", dataset="lesions", spec=FOLDS, name="5-fold cross-validation")
     _wait(training, validation)
+    client.registry.register("lesions", training.id, alias="champion", note="the first that was worth keeping")
+    client.registry.register("lesions", validation.id)
     explained = client.submit("explain", dataset="lesions", spec={"model": training.id}, name="what it looked at")
     short = client.submit("train", dataset="lesions", spec=LONG, name="over its time limit", time_limit=1)
     _wait(explained, short)
@@ -133,8 +135,26 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "datasets": "/datasets",
         "dataset": f"/datasets/{client.dataset('lesions')['id']}",
         "dataset-new": "/datasets/new",
+        "models": "/models",
+        "model": "/models/lesions/versions/champion",
         "workers": "/workers",
         "not-found": "/jobs/0000",
+        **_settings(client),
+    }
+
+
+def _settings(client: Client) -> dict[str, str]:
+    """Something to see on the pages of settings."""
+    client.post("tokens", {"name": "nightly", "scopes": ["read", "submit"], "user": "ada"})
+    client.post("projects", {"id": "derma", "title": "Dermoscopy study"})
+    client.put("projects/derma/members/ada", {"role": "researcher"})
+    hook = client.post("webhooks", {"url": "https://lab.example.org/hooks/bgpanet", "states": ["succeeded", "failed"]})
+    client.post(f"webhooks/{hook['id']}/ping", {})
+    return {
+        "settings-tokens": "/settings/tokens",
+        "settings-project": "/settings/projects/derma",
+        "settings-webhook": f"/settings/webhooks/{hook['id']}",
+        "settings-audit": "/settings/audit",
     }
 
 

@@ -11,7 +11,7 @@ from services.tokens import Principal
 from tests.browser.conftest import Site, Visit, visit
 
 ADMIN = Principal("root", "admin")
-PAGES = ["/overview", "/jobs", "/datasets", "/workers"]
+PAGES = ["/overview", "/jobs", "/datasets", "/models", "/models/lesions", "/workers"]
 
 
 def _progress(site: Site, fraction: float, epoch: int) -> None:

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from services import artifacts, retention
-from services.artifacts import ArtifactStore, open_store
+from services.artifacts import ArtifactStore, folder, memory, open_store, s3
 from services.context import Context
 from services.errors import ArtifactMissing, Damaged, StorageError
 from services.settings import Settings
-from services.tables import Base
+from tests.support.databases import make_schema
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -240,7 +240,8 @@ def test_an_address_takes_its_part_and_no_other(store: ArtifactStore) -> None:
 def test_files_are_listed_a_page_at_a_time_with_sizes_and_ages_in_the_order_of_keys(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "PAGE", 2)
+    for module in (folder, memory, s3):
+        monkeypatch.setattr(module, "PAGE", 2)
     keys = ["jobs/a/1", "jobs/a/2", "jobs/b/x/1", "jobs/b/x/2", "jobs/c"]
     for number, key in enumerate(keys):
         store.put_file(key, *write(tmp_path, b"x" * number))
@@ -283,7 +284,7 @@ def test_a_sweep_deletes_what_nothing_names_from_every_store(
     monkeypatch.setattr(retention, "YOUNG_SECONDS", -60)
     context = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
     context.__dict__["store"] = store
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     lost, others = ["jobs/a/1/x", "jobs/b/2/y"], ["datasets/c", "uploads/d"]
     for key in (*lost, *others):
         store.put_file(key, *write(tmp_path, b"1234"))

@@ -51,7 +51,7 @@ def test_streams_leave_room_for_requests_and_end_with_their_process(postgres_url
         batch = Batch(metrics=[{"step": 1, "epoch": 0, "name": name, "value": 0.5} for name in "ab"])
         jobs.renew(database, claim.lease, 600, batch)
 
-        api = product.start("api", "--port", str(port), "--threads", "1")
+        api = product.start("api", "--port", str(port), "--processes", "1", "--threads", "1")
         product.until(lambda: serving(product, address), "the API")
 
         def asked(job_id: str) -> Any:

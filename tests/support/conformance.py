@@ -1,5 +1,6 @@
 """Whether what a route of the API answered is what it declares to answer."""
 
+import re
 from typing import Any, Union
 
 from flask import Flask
@@ -24,7 +25,7 @@ def assert_as_documented(app: Flask, answer: TestResponse) -> None:
         _paths.update(document(app)["paths"])
     operation = operation_of(app.view_functions[rule.endpoint])
     assert operation is not None, f"{rule} declares nothing; see documentation.py"
-    path = rule.rule.replace("<int:", "<").replace("<", "{").replace(">", "}")
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
     told = f"{request.method} {path} answered {answer.status_code}"
     documented = _paths[path][request.method.lower()]["responses"]
     assert str(answer.status_code) in documented, f"{told}, which it does not declare"

@@ -108,6 +108,17 @@ def test_a_resumed_run_goes_on_at_its_t() -> None:
     assert torch.equal(new(logits, targets), old(logits, targets))
 
 
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_the_cpu_counts_wherever_the_loss_lies(name: LossName) -> None:
+    """Reading t from a GPU would wait for the forward pass, and hold the backward pass back, in every step."""
+    made = build_loss(LossSpec(name=name), 10, [3, 4]).to("meta")
+    made.step()
+    assert made.t.device.type == "cpu"
+    assert made.done == 0.1
+    weights = {key: value.device.type for key, value in made.named_buffers() if key != "t"}
+    assert set(weights.values()) <= {"meta"}
+
+
 def test_t_stays_at_the_total() -> None:
     loss = DualTailedLoss(3)
     for _ in range(5):

@@ -13,7 +13,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from bgpanet.errors import BGPANetError, Interrupted, InvalidInput
+from bgpanet.errors import BGPANetError, DeviceMissing, Interrupted, InvalidInput
 from bgpanet.evaluation.statistics import corrected_paired_t
 from bgpanet.events import ArtifactWritten, Event, Progress
 from bgpanet.experiment import Workplace
@@ -204,6 +204,17 @@ def test_where_nothing_is_complete_the_study_fails(lesions: Path, cache: Path, t
         (tmp_path / f"cell-{number}" / "failed.json").write_text('{"reason": "internal", "error": "x"}')
     with pytest.raises(BGPANetError, match="no variant is complete"):
         study(spec(lesions), place(tmp_path, cache, []))
+
+
+def test_a_gpu_that_is_gone_ends_a_study_and_is_no_failure_of_its_cells(
+    lesions: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a1e7c3d")
+    said: list[Event] = []
+    with pytest.raises(DeviceMissing):
+        study(spec(lesions), place(tmp_path / "out", cache, said))
+    assert not [event for event in said if "failed" in str(event)]
 
 
 def test_a_report_of_another_study_is_not_taken_for_a_cell(

@@ -83,7 +83,7 @@ def test_every_object_is_valid_in_old_and_new_kubernetes(values: dict[str, Any])
     for found in rendered(values):
         kinds.add(found["kind"])
         if found["apiVersion"].startswith("keda.sh/"):
-            continue  # its schema is no part of Kubernetes; see the test of autoscaling
+            continue  # its schema is no part of Kubernetes; see the tests of autoscaling
         for version in ("1.27", "1.34"):
             kubernetes_validate.validate(found, version, strict=True)
     wanted = {"Deployment", "Service", "Job", "PodDisruptionBudget", "NetworkPolicy"}
@@ -192,6 +192,47 @@ def test_autoscaling_leaves_the_number_of_pods_to_keda() -> None:
         assert spec["minReplicaCount"] < spec["maxReplicaCount"]
 
 
+OF_KEDA: dict[str, Any] = {
+    "ScaledObject": {
+        "scaleTargetRef": {"name": str},
+        "pollingInterval": int,
+        "cooldownPeriod": int,
+        "minReplicaCount": int,
+        "maxReplicaCount": int,
+        "advanced": {
+            "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": int}}},
+        },
+        "triggers": [
+            {
+                "type": str,
+                "metadata": {"query": str, "targetQueryValue": str, "activationTargetQueryValue": str},
+                "authenticationRef": {"name": str},
+            }
+        ],
+    },
+    "TriggerAuthentication": {"secretTargetRef": [{"parameter": str, "name": str, "key": str}]},
+}
+"""The fields that the chart uses of KEDA's objects and of its scaler for PostgreSQL, and their types there."""
+
+
+def shape(value: Any) -> Any:
+    """A value with types in the place of what is no list or object."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    return [shape(inner) for inner in value] if isinstance(value, list) else type(value)
+
+
+def test_objects_of_keda_have_the_fields_that_it_knows() -> None:
+    found = [each for each in rendered(EVERYTHING) if each["apiVersion"].startswith("keda.sh/")]
+    assert {each["apiVersion"] for each in found} == {"keda.sh/v1alpha1"}
+    assert len(found) == 3
+    for each in found:
+        assert shape(each["spec"]) == OF_KEDA[each["kind"]]
+        # The window is Kubernetes', which takes an hour at most.
+        wait = each["spec"].get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
+        assert wait.get("scaleDown", {}).get("stabilizationWindowSeconds", 0) <= 3600
+
+
 def test_disruptions_take_one_pod_of_a_part_at_a_time() -> None:
     objects = rendered(EVERYTHING)
     budgets = [found["spec"] for found in objects if found["kind"] == "PodDisruptionBudget"]
@@ -250,6 +291,7 @@ def test_schedulers_alone_reach_receivers_of_webhooks() -> None:
         ({"api": {"publicUrl": "http://lesions.example.org"}}, "publicUrl"),
         ({"api": {"ingress": {"enabled": True}}}, "host"),
         ({"image": {"api": {"tag": "latest"}}}, "tag"),
+        ({"autoscaling": {"cooldownSeconds": 3601}}, "cooldownSeconds"),
     ],
 )
 def test_values_that_could_not_work_are_refused_by_name(values: dict[str, Any], told: str) -> None:

@@ -23,6 +23,13 @@ def test_the_pages_can_be_built_and_load_nothing_from_another_host(tmp_path: Pat
         assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet.name
 
 
+def test_the_first_page_and_the_readme_lead_to_every_other_page() -> None:
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    first = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\((\w+\.md)\)", first)) == pages
+    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8"))) >= pages
+
+
 def test_the_bill_of_materials_lists_what_the_lock_file_pins(tmp_path: Path) -> None:
     made = tmp_path / "sbom.json"
     run = [sys.executable, "-m", "cyclonedx_py", "requirements", "requirements.lock", "--pyproject", "pyproject.toml"]

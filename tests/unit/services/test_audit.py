@@ -14,11 +14,11 @@ from services.audit import Act, Head
 from services.claims import NewJob
 from services.database import Database
 from services.errors import Conflict
-from services.migration import migrate
 from services.projects import NewProject
 from services.tables import AuditEntry, Dataset, Job
 from services.tokens import NewToken, Principal
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 
 ADA = Principal("ada", "admin")
 
@@ -28,7 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as migrations make it, with triggers, and with a data set."""
     path = tmp_path_factory.mktemp("migrated") / "test.db"
     made = Database(f"sqlite:///{path}")
-    migrate(made.url)
+    make_schema(made.url)
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     made.close()
@@ -70,6 +70,26 @@ def test_a_long_trail_is_read_in_parts(database: Database, monkeypatch: pytest.M
     assert audit.verify(database).head.number == 4
     write(database, 1)
     assert audit.verify(database).head.number == 5
+
+
+def test_a_trail_is_verified_part_by_part_as_it_is_in_one(database: Database) -> None:
+    write(database, 5)
+    first = audit.verify(database, most=2)
+    assert (first.head.number, first.broken, first.is_whole) == (2, None, False)
+    assert audit.verify(database, begin=first.head, most=3) == audit.verify(database)
+    assert audit.verify(database, most=5).is_whole
+
+
+def test_a_part_does_not_follow_another_that_has_changed_since(database: Database) -> None:
+    write(database, 3)
+    head = audit.verify(database, most=2).head
+    other = audit.verify(database, begin=Head(2, "0" * 64))
+    assert (other.broken, other.why) == (2, "is another one than when it was read")
+    without_triggers(database)
+    with database.write() as session:
+        session.execute(delete(AuditEntry).where(AuditEntry.number > 1))
+    cut = audit.verify(database, begin=head)
+    assert (cut.broken, cut.why) == (2, "is missing")
 
 
 @pytest.mark.parametrize("statement", [update(AuditEntry).values(user="bob"), delete(AuditEntry)])

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from services import fleet
 from services.commands.common import FAILED, FORBIDDEN, MISSING, USAGE
+from services.fleet import Member, Weights
 from tests.unit.services.api.test_api import api as api  # a fixture
 from tests.unit.services.test_cli_jobs import SUBMIT, Shell
 from tests.unit.services.test_cli_jobs import shell as shell  # a fixture
@@ -53,9 +55,22 @@ def test_the_trail_is_listed_and_verified_and_a_change_of_it_ends_with_status_1(
     assert head.startswith("2:")
     assert shell.run("audit", "verify", "--head", head) == head
     assert shell.refused("audit", "verify", "--head", "2")[0] == USAGE
-    with shell.api.context.database.write() as session:  # this database has no triggers
+    with shell.api.context.database.write() as session:
+        session.execute(text("DROP TRIGGER audit_update"))  # as one may who owns the database
         session.execute(text("UPDATE audit SET user = 'bob' WHERE number = 1"))
     status, said = shell.refused("audit", "verify")
     assert (status, "entry 1 is not what was written" in said) == (FAILED, True)
     answer = json.loads(shell.refused("audit", "verify", "--json")[1])
     assert (answer["holds"], answer["broken"]) == (False, 1)
+
+
+def test_an_admin_has_a_worker_leave(shell: Shell) -> None:
+    member = Member("gpu-1/0", "host", 1, "0.1.0", "CPU", ["any"])
+    fleet.beat(shell.api.context.database, member, None, {}, Weights())
+    assert shell.refused("workers", "drain", "gpu-1")[0] == FORBIDDEN
+    assert json.loads(shell.run("workers", "--json"))[0]["state"] == "idle"
+    root = Shell(shell.api, {**shell.environment, "BGPANET_TOKEN": shell.api.tokens["root"]})
+    assert "draining" in root.run("workers", "drain", "gpu-1/0")
+    assert json.loads(root.run("workers", "drain", "gpu-1", "--json"))[0]["why"] == "root asked it to leave"
+    assert "root asked it to leave" in shell.run("workers")
+    assert root.refused("workers", "drain", "gpu-2")[0] == MISSING

@@ -150,3 +150,15 @@ def test_without_a_service_the_message_says_what_to_do(tmp_path: Path) -> None:
         "status": 3,
         "problem": {"detail": "no address of a service: set BGPANET_URL and BGPANET_TOKEN, or start `bgpanet up`"},
     }
+
+
+@pytest.mark.parametrize("verb", ["migrate", "prepare", "first-token", "alive scheduler"])
+def test_a_database_that_is_away_is_told_in_a_line(verb: str, tmp_path: Path) -> None:
+    away = "postgresql+psycopg://bgpanet:hidden@127.0.0.1:1/bgpanet"
+    nowhere = {"BGPANET_HOME": str(tmp_path), "BGPANET_DATABASE_URL": away, "COLUMNS": "1000"}
+    answer = CliRunner().invoke(app, verb.split(), env=nowhere)
+    assert answer.exit_code == 1
+    assert "error: the database: " in answer.output
+    assert "refused" in answer.output
+    assert "hidden" not in answer.output
+    assert len(answer.output.strip().splitlines()) == 1

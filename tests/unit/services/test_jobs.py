@@ -507,6 +507,17 @@ def test_a_job_that_is_tried_again_has_the_figures_up_to_the_checkpoint_from_whi
     assert [(point["step"], point["value"]) for point in points] == [(2, 0.5), (4, 0.25), (6, 0.5)]
 
 
+def test_a_job_that_is_tried_again_is_held_to_as_few_images_at_once_as_before(database: Database) -> None:
+    """Else it would run out of memory once more, or go on with other sums than those that it began with."""
+    job_id = submit(database)
+    jobs.fail(database, claim(database).lease, "out_of_memory", "32 images at once do not fit", fewer=16)
+    jobs.fail(database, claim(database).lease, "time_limit", "too long")
+    again = jobs.retry(database, job_id)
+    taken = claim(database)
+    assert (taken.lease.job_id, taken.images_at_once) == (again, 16)
+    assert [attempt["images_at_once"] for attempt in views.list_attempts(database, ADMIN, again)] == [16]
+
+
 def test_a_job_without_a_checkpoint_that_is_tried_again_begins_its_figures_anew(database: Database) -> None:
     job_id = submit(database)
     lease = claim(database).lease

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from bgpanet.errors import InvalidInput
 from services import jobs, model_jobs, models, retention, submission, uploads, views
@@ -20,10 +20,11 @@ from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
-from services.tables import Base, Dataset
+from services.tables import Dataset, Upload
 from services.tokens import Principal
 from services.uploads import NewUpload
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 from tests.support.trained import SUMMARY, finish, store, trained
 
 ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
@@ -33,7 +34,7 @@ ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"),
 def context(tmp_path: Path) -> Iterator[Context]:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made
@@ -296,6 +297,23 @@ def test_the_same_content_again_is_the_version_that_is_there(context: Context) -
     assert end_import(context, "weights") == set()
     assert models.get_version(context.database, ADA, str(again["id"]))["version"] == 1
     assert len(models.list_versions(context.database, ADA, "ours")) == 1
+
+
+def test_an_upload_goes_once_it_became_a_model_and_not_before(context: Context) -> None:
+    begin_import(context)
+    with context.database.write() as session:
+        session.execute(update(Upload).values(created_at=0))
+    assert uploads.sweep(context) == [], "it is being read, however old it is"
+    end_import(context, "weights")
+    assert len(uploads.sweep(context)) == 1
+    begin_import(context)
+    end_import(context, "weights")
+    assert len(uploads.sweep(context)) == 1, "the same content again"
+    assert not [key for key in keys(context) if key.startswith("uploads/")]
+    refused = begin_import(context)
+    model_version = models.get_version(context.database, ADA, str(refused["id"]))
+    jobs.cancel(context.database, str(model_version["job"]))
+    assert uploads.sweep(context) == [], "who sent it may try again for a week"
 
 
 def test_an_import_that_was_refused_or_cancelled_says_why_and_has_no_number(context: Context) -> None:

@@ -15,6 +15,7 @@ from services.database import Database
 from services.settings import Settings
 from services.tables import Attempt, Base, Checkpoint, Dataset, LogLine, Metric, Transition
 from tests.support.clocked import DATASET, Clock
+from tests.support.databases import make_schema
 from tests.unit.services.test_jobs import claim, new_job
 
 DAY = 24 * 3600
@@ -24,7 +25,7 @@ DAY = 24 * 3600
 def context(tmp_path: Path, clock: Clock) -> Iterator[Context]:
     made = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
     made.__dict__["database"] = Database(made.settings.database_url, clock)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made
@@ -135,11 +136,11 @@ def test_a_job_that_succeeds_between_the_two_questions_keeps_its_result(
     asked = Database.read
     finished: list[int] = []
 
-    def finish_after_the_first(database: Database) -> object:
+    def finish_after_the_first(database: Database, **options: bool) -> object:
         if len(finished) == 1:
             jobs.finish(database, claimed.lease, {}, artifacts)
         finished.append(1)
-        return asked(database)
+        return asked(database, **options)
 
     monkeypatch.setattr(Database, "read", finish_after_the_first)
     assert retention.orphans(context.database, listed) == []

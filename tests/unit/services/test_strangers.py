@@ -46,6 +46,8 @@ NOBODYS = "00000000-0000-7000-8000-000000000000"
 SAME_FOR_ALL = {
     "/compare/figures.<kind>": "its jobs are not in its path: see the test of comparisons",
     "/static/<path:filename>": "files of the product",
+    "/workers/<path:worker>/drain": "everyone sees workers; that admins alone drain them has tests of its own",
+    "/api/v1/workers/<path:worker>/drain": "the same",
     "/static/vendor/plotly-<version>.min.js": "files of the product",
 }
 NOT_THERE = {  # nor for Ada, in this house: tests of their own try them with what they show
@@ -188,11 +190,20 @@ def routes(house: House, prefix: str) -> list[tuple[Rule, str]]:
         if rule.arguments and is_api == (prefix == "api") and rule.rule not in SAME_FOR_ALL:
             found += [(rule, method) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
     assert len(found) > 8, "there are routes to try"
-    return sorted(found, key=lambda each: (each[1] == "DELETE", -each[0].rule.count("/"), each[0].rule, each[1]))
+
+    def removes(rule: Rule, method: str) -> bool:
+        return method == "DELETE" or (method == "POST" and rule.rule.endswith(("/remove", "/revoke")))
+
+    return sorted(found, key=lambda each: (removes(*each), -each[0].rule.count("/"), each[0].rule, each[1]))
 
 
 def arguments_of(rule: Rule, method: str) -> dict[str, Any]:
     return {**ARGUMENTS.get(f"{method} {rule.rule.rpartition('/')[2]}", {})}
+
+
+def with_csrf(method: str, csrf: str) -> dict[str, Any]:
+    """What a page sends with its requests: forms in a field, scripts that send files in a header."""
+    return {"data": {"csrf": csrf}} if method == "POST" else {"headers": {"X-CSRF": csrf}}
 
 
 def state(house: House) -> list[Any]:
@@ -234,7 +245,7 @@ def test_a_stranger_finds_nothing_on_any_page(house: House) -> None:
     before = state(house)
     for rule, method in routes(house, "dashboard"):
         path = house.path(rule)
-        answer = client.open(path, method=method, buffered=True, data={"csrf": csrf} if method == "POST" else None)
+        answer = client.open(path, method=method, buffered=True, **with_csrf(method, csrf))
         assert answer.status_code == 404, f"{method} {rule.rule} answered {answer.status_code} to a stranger"
         assert "adas-" not in house.without_ids(answer.text)
     assert state(house) == before
@@ -246,7 +257,7 @@ def test_every_page_that_a_stranger_does_not_find_is_there(house: House) -> None
         if rule.rule in NOT_THERE:
             continue
         path = house.path(rule)
-        answer = client.open(path, method=method, buffered=True, data={"csrf": csrf} if method == "POST" else None)
+        answer = client.open(path, method=method, buffered=True, **with_csrf(method, csrf))
         assert answer.status_code not in (401, 403, 404, 500), f"{method} {rule.rule}: {answer.status_code}"
 
 

@@ -1,5 +1,6 @@
 """Comparing systems fold by fold."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,19 @@ def test_a_system_does_not_differ_from_itself() -> None:
     one = system("swin", 0.5, 1)
     for row in compare(one, [replace(one, name="again")]):
         assert (row["difference"], row["interval"], row["p_holm"]) == (0, [0, 0], 1)
+
+
+def test_a_difference_that_is_the_same_in_every_fold_is_told_in_plain_json() -> None:
+    """A net that knows all against one that always says the same, as small and easy data sets give."""
+    knows = system("knows", 100.0, 1)
+    runs = [[replace(f, y_true=np.arange(60) % 3, probabilities=np.eye(3)[np.arange(60) % 3]) for f in knows.runs[0]]]
+    knows = replace(knows, runs=runs)
+    always = [replace(fold, probabilities=np.tile([0.8, 0.1, 0.1], (60, 1))) for fold in knows.runs[0]]
+    rows = compare(System("always", CLASSES, [always]), [knows])
+    told = json.loads(json.dumps(rows, allow_nan=False))
+    assert [row["t"] for row in told] == [None] * len(FIGURES)
+    assert told[0]["difference"] == pytest.approx(2 / 3)
+    assert told[0]["interval"][0] > 0
 
 
 def last(made: System, **changes: Any) -> System:

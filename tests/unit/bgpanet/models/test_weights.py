@@ -147,3 +147,14 @@ def test_densenets_file_is_loaded_whose_names_and_buffers_are_those_of_2017(monk
     for key, value in state.items():
         if not key.startswith("classifier."):
             assert torch.equal(loaded[key], value), key
+
+
+@pytest.mark.parametrize("name", ["classifier.0.weight", "features.0.0.weight"])
+def test_a_tensor_that_lies_the_other_way_round_is_refused_by_name(published: Path, tmp_path: Path, name: str) -> None:
+    """It has as many numbers as the right one."""
+    state = torch.load(published, weights_only=True)
+    state[name] = state[name].transpose(0, 1).contiguous()
+    path = tmp_path / "turned.pth"
+    torch.save(state, path)
+    with pytest.raises(InvalidInput, match=f"{name} has the shape"):
+        check_weights([ModelSpec(name=NAME, weights=str(path))])

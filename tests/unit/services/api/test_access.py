@@ -111,6 +111,18 @@ def test_workers_tell_of_a_job_whoever_sees_it(api: Api) -> None:
     assert told == {"ada": job_id, "bob": None, "root": job_id}
 
 
+def test_an_admin_alone_has_a_worker_leave_and_it_stands_in_the_trail(api: Api) -> None:
+    job_id = api.submit("ada").json["id"]
+    fleet.beat(api.context.database, Member("gpu-1/0", "host", 1, "0.1.0", "CPU", ["any"]), job_id, {}, Weights("", []))
+    assert api.call("POST", "workers/gpu-1/drain", "ada").status_code == 403
+    assert api.call("GET", "workers", "ada").json["items"][0]["state"] == "busy"
+    assert api.call("POST", "workers/gpu-2/drain", "root").status_code == 404
+    for name in ("gpu-1", "gpu-1/0", "gpu-1%2F0"):
+        answer = api.call("POST", f"workers/{name}/drain", "root")
+        assert (answer.status_code, [item["state"] for item in answer.json["items"]]) == (202, ["draining"])
+    assert [entry for entry in actions(api) if entry[1] == "worker.drain"] == [("root", "worker.drain", "gpu-1")]
+
+
 # ── The audit trail ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -167,6 +179,24 @@ def test_the_trail_is_for_admins_and_comes_in_pages(api: Api) -> None:
     first = api.call("GET", "audit?user=bob&limit=2").json
     rest = api.call("GET", f"audit?user=bob&limit=2&cursor={first['next_cursor']}").json
     assert (len(first["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
+
+
+def test_the_trail_is_asked_for_a_time(api: Api) -> None:
+    for _ in range(3):
+        api.submit("bob")
+        time.sleep(0.005)
+    entries = api.call("GET", "audit?user=bob").json["items"][::-1]
+    since, until = entries[1]["at"], entries[2]["at"]
+
+    def found(query: str) -> list[int]:
+        return [entry["number"] for entry in api.call("GET", f"audit?user=bob&{query}").json["items"][::-1]]
+
+    numbers = [entry["number"] for entry in entries]
+    assert found(f"since={since}") == numbers[1:]
+    assert found(f"until={until}") == numbers[:2]
+    assert found(f"since={since}&until={until}") == numbers[1:2]
+    refused = api.call("GET", "audit?since=yesterday&until=2026-03-01T09:00:00")
+    assert (refused.status_code, len(refused.json["errors"])) == (422, 2)
 
 
 # ── Limits ────────────────────────────────────────────────────────────────────────────────────────────────────────

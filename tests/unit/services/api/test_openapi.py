@@ -26,7 +26,7 @@ from tests.unit.services.api.test_api import api as api  # a fixture
 WHAT_TO_DO = """
 {method} {rule} is not documented. Write below its @routes line, and give the function a docstring:
     @documented({{200: answers.Something}}, body=…, query=…, headers=[…], problems=[…])
-`services/api/documentation.py` tells what these are; models of answers are in `services/api/answers.py`."""
+`services/api/documentation.py` tells what these are; models of answers are in `services/api/answers/`."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A service's web application on SQLite and a folder, and jobs in every state, made through the state machine."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +21,18 @@ from bgpanet.evaluation.pooling import FoldPredictions, pool_folds
 from bgpanet.evaluation.predictions import PredictionTable
 from bgpanet.evaluation.summary import evaluate
 from bgpanet.specs import CrossValidateSpec, parse_spec
-from services import fleet, jobs, tokens
+from services import fleet, jobs, models, tokens
 from services.claims import Batch, Claim, NewArtifact, NewJob, StoredFile
 from services.context import Context
 from services.fleet import Member, Weights
+from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Base, Dataset
-from services.tokens import Role
+from services.tables import Dataset
+from services.tokens import Principal, Role
 from services.web import create_app
+from tests.support.databases import make_schema
+from tests.support.trained import CARD
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 SHARES = [33, 51, 110, 12, 111, 670, 14]
@@ -37,6 +41,7 @@ SPEC = {
     "training": {"epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "warmup_epochs": 2, "patience": 30},
 }
 STEPS_PER_EPOCH = 20
+LONG_NAME = "a-name-that-is-rather-long-so-that-one-sees-what-becomes-of-it-where-there-is-little-room-for-names"
 EVIL = "<script>alert(1)</script>"
 
 
@@ -107,7 +112,7 @@ def service(home: Path) -> Iterator[Service]:
     settings = Settings.load({"BGPANET_HOME": str(home), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     try:
         yield Service(app, context)
     finally:
@@ -158,7 +163,7 @@ def add_datasets(made: Service) -> None:
 
 
 def fill(made: Service) -> dict[str, str]:
-    """A job in every state and of every kind, data sets and workers. Returns ids by what they stand for."""
+    """A job in every state and of every kind, data sets, models and workers. Returns ids by what they stand for."""
     add_datasets(made)
     ids = {"succeeded": made.submit(name="BGPANet micro, first look")}
     claim = made.claim()
@@ -171,8 +176,12 @@ def fill(made: Service) -> dict[str, str]:
             "report.json": b'{"a": 1}',
             "report.html": b"<h1>Report</h1>",
             "model.safetensors": b"\0" * 1_400_000,
+            "model.json": json.dumps({**CARD, "classes": CLASSES}).encode(),
+            "model_card.md": f"# A card\n\n## Data\n\n| | |\n|---|---|\n| Images | {EVIL} |\n".encode(),
         },
     )
+    for name, alias in (("lesions", "champion"), (LONG_NAME, None), (LONG_NAME, LONG_NAME[:50])):
+        models.register(made.context, Principal("ada", "researcher"), Wanted(name, ids["succeeded"], alias))
     ids["predict"] = made.submit("predict", spec={"model": ids["succeeded"]}, name="inference", dataset_id="new-id")
     predicted = dict(zip(CLASSES, [2, 3, 8, 0, 9, 36, 1], strict=True))
     summary = {"images": 60, "unreadable": 1, "predicted": predicted, "synthetic": True}

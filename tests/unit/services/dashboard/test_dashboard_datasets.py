@@ -40,7 +40,12 @@ def _packed(made: Service, folder: Path) -> list[str]:
         files[name] = {"key": f"data/{name}", "sha256": "", "size": 1}
     ids = [record.image_id for record in index.records]
     pair = {"first": ids[0], "second": ids[1], "agreeing": 0}
-    checks = {"duplicates": {"across classes": {"count": 1, "identical": 1, "pairs": [pair]}, "inside a group": _NONE}}
+    found = {"count": 1, "identical": 1, "pairs": [pair]}
+    checks = {
+        "duplicates": {"across classes": found, "across groups": _NONE, "inside a group": _NONE},
+        "shared": {"ham10000 1": {**found, "count": 3}, "isic2018 2": _NONE},
+        "groups": {"unit": "lesion", "count": 13, "sizes": {"1": 10, "2": 2, "5": 1}},
+    }
     (folder / "checks.json").write_text(json.dumps(checks))
     made.context.store.put_file("data/checks", folder / "checks.json", _digest(folder / "checks.json"))
     job_id = made.submit()
@@ -72,6 +77,30 @@ def test_a_data_set_shows_samples_and_duplicates_as_pictures(
     with Image.open(io.BytesIO(answer.data)) as image:
         assert (image.format, max(image.size) <= 200) == ("JPEG", True)
     assert client.get("/datasets/lesions-id/images/nothing").status_code == 404
+
+
+def test_a_data_set_tells_what_may_leak_and_what_does_not(made: Service, client: FlaskClient, tmp_path: Path) -> None:
+    add_datasets(made)
+    _packed(made, tmp_path / "data")
+    words = words_of(client.get("/datasets/lesions-id"))
+    assert "well 0 lesions on both sides of a split" in words
+    assert "3 of them have several images, 9 in all" in words
+    assert "well 0 pairs of images of two lesions show the same" in words
+    assert "look 1 pair of images of two classes show the same One of the two labels is wrong." in words
+    assert "look 1 of 2 other data sets has images of this one" in words
+    assert "ham10000 1 (3 pairs)." in words
+    assert "finished run" not in words
+
+
+@pytest.mark.parametrize(("leaking", "told"), [(0, "well Counted in 1 finished run: 0"), (4, "look 1 of 1 finished")])
+def test_a_data_set_tells_what_runs_on_it_have_counted_to_whoever_sees_them(
+    made: Service, sign_in: SignIn, tmp_path: Path, leaking: int, told: str
+) -> None:
+    add_datasets(made)
+    _packed(made, tmp_path / "data")
+    made.finish(made.claim(), {"leakage": {"groups": leaking, "images": leaking, "share": 0.1}})
+    assert told in words_of(sign_in().get("/datasets/lesions-id"))
+    assert "finished run" not in words_of(sign_in("eve", "researcher").get("/datasets/lesions-id"))
 
 
 def test_a_data_set_without_pictures_shows_its_classes_and_findings(made: Service, client: FlaskClient) -> None:

@@ -109,6 +109,24 @@ def test_docstrings_show_code_and_no_markup() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("iso", "text"),
+    [
+        ("2026-03-01T11:59:00Z", "now"),
+        ("2026-03-01T12:00:00.400Z", "now"),
+        ("2026-03-01T12:00:42Z", "in 42 s"),
+        ("2026-03-01T12:00:58Z", "in 1 min"),
+        ("2026-03-01T12:09:40Z", "in 10 min"),
+        ("2026-03-01T15:20:00Z", "in 3 h"),
+        ("2026-03-02T11:59:30Z", "in 1 day"),
+        ("2026-03-31T11:59:30Z", "in 30 days"),
+        (None, DASH),
+    ],
+)
+def test_times_to_come_are_told_from_now(iso: str | None, text: str) -> None:
+    assert formatting.until(iso, NOW) == text
+
+
 def test_exact_times_are_in_utc() -> None:
     assert formatting.exact("2026-03-01T14:05:09.123+02:00") == "2026-03-01 12:05:09 UTC"
     assert formatting.exact(None) == formatting.ago(None) == DASH

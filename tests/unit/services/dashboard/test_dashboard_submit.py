@@ -161,3 +161,36 @@ def test_a_cell_lists_its_images(ids: dict[str, str], made: Service, sign_in: Si
     assert address is not None
     words = words_of(client.get(address.group(1).replace("&amp;", "&")))
     assert "ISIC_00" in words
+
+
+def test_a_job_is_told_what_to_wait_for_and_what_a_failure_of_a_part_means(made: Service, client: FlaskClient) -> None:
+    add_datasets(made)
+    first, theirs = made.submit(name="the first", user="ada"), made.submit(name="not hers", user="eve")
+    text = client.get("/submit?kind=cross_validate").text
+    assert f'name="after" value="{first}"' in text
+    assert theirs not in text
+    chosen = {"dataset": "lesions-id", "spec.model.name": "bgpanet_micro", "spec.split.folds": "3"}
+    form = _filled(client, "/submit?kind=cross_validate", **chosen, after=first, on_failure="fail_fast")
+    body = json.loads(words_of(client.post("/submit/check", data=form)).partition("<<'JSON' ")[2].partition(" JSON")[0])
+    assert (body["after"], body["on_failure"]) == ([first], "fail_fast")
+    answer = client.post("/submit", data=form)
+    job = views.get_job(made.context.database, ADMIN, answer.headers["Location"].rpartition("/")[2])
+    assert (job["after"], job["on_failure"], job["state"]) == ([first], "fail_fast", "queued")
+    clone = client.get(f"/submit?clone={job['id']}").text
+    assert '<option value="fail_fast" selected>' in clone
+
+
+def test_what_can_not_be_waited_for_is_told_at_its_field(made: Service, client: FlaskClient) -> None:
+    add_datasets(made)
+    theirs = made.submit(name="not hers", user="eve")
+    form = _filled(client, dataset="lesions-id", **{"spec.model.name": "bgpanet_micro"}, on_failure="perhaps")
+    assert 'data-field="on_failure"' in client.post("/submit/check", data=form).text
+    answer = client.post("/submit", data={**form, "on_failure": "", "after": theirs})
+    assert (answer.status_code, 'data-field="after.0"' in answer.text) == (422, True)
+    assert "not hers" not in answer.text
+    assert views.count_states(made.context.database, ADMIN)["queued"] == 1
+
+
+def test_several_gpus_are_asked_for_only_by_what_learns(made: Service, client: FlaskClient) -> None:
+    assert 'name="spec.resources.gpus"' in client.get("/submit?kind=train").text
+    assert 'name="spec.resources.gpus"' not in client.get("/submit?kind=predict").text

@@ -40,6 +40,9 @@ class Library:
             raise NVMLError("GPU is lost")
         return number
 
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:  # noqa: N802
+        raise NVMLError("Not Supported")
+
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
         return int(uuid.removeprefix("GPU-"))
 
@@ -62,6 +65,45 @@ class Library:
         if handle == 2:
             raise NVMLError("Not Supported")
         return 123_400
+
+
+class Divided(Library):
+    """Card 0 has two instances, in places 0 and 2, card 1 is whole, card 2 is to be divided and is not yet."""
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
+        return number
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:  # noqa: N802
+        return [int(handle != 1), int(handle != 1)]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, place: int) -> int:  # noqa: N802
+        if handle != 0 or place not in (0, 2):
+            raise NVMLError("Not Found")
+        return 100 + place
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return super().nvmlDeviceGetName(handle) + (" MIG 1g.10gb" if handle >= 100 else "")
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"MIG-{handle}" if handle >= 100 else f"GPU-{handle}"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
+        return int(uuid.removeprefix("MIG-").removeprefix("GPU-"))
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+        return (
+            SimpleNamespace(total=10_200_547_328, used=1_000_000)
+            if handle >= 100
+            else super().nvmlDeviceGetMemoryInfo(handle)
+        )
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:  # noqa: N802
+        if handle >= 100:
+            raise NVMLError("Not Supported")
+        return super().nvmlDeviceGetUtilizationRates(handle)
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +167,18 @@ def test_gpus_have_their_model_and_memory_and_a_lost_one_keeps_the_numbers_of_th
     assert find_devices(1) == [first]
 
 
+@pytest.mark.parametrize("named", ["7", "GPU-ffff", "MIG-5a1e7c3d"])
+def test_a_named_gpu_that_is_not_here_is_no_reason_to_compute_on_the_cpu(
+    library: None, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    (slot,) = find_devices(None)
+    assert (slot.resource_classes, slot.environment) == (("any", "gpu"), {"CUDA_VISIBLE_DEVICES": "GPU-silent"})
+    assert f"CUDA_VISIBLE_DEVICES is {named}" in slot.name
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert [device.name for device in find_devices(None)] == ["CPU"]
+
+
 def test_several_gpus_are_one_slot_for_jobs_of_as_many_or_fewer(library: None, tmp_path: Path) -> None:
     both, last = find_devices(None, gpus_per_slot=2)
     assert both.environment == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-silent-1"}
@@ -142,6 +196,38 @@ def test_a_gpu_tells_its_figures_but_for_those_that_it_does_not_have(library: No
     assert (told["gpu_percent"], told["gpu_celsius"], told["gpu_watts"]) == (37, 41, 123.4)
     assert (told["gpu_memory_used"], told["gpu_memory_total"]) == (1_000_000_000, 85_520_809_984)
     assert told.keys() - figures(tmp_path, Device("a card", ("GPU-2",))).keys() == {"gpu_watts"}
+
+
+def test_each_instance_of_a_divided_card_is_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Divided())
+    first, second, whole, empty = devices.gpus()
+    assert [gpu.uuids for gpu in (first, second, whole)] == [("MIG-100",), ("MIG-102",), ("GPU-1",)]
+    assert (first.environment, first.memory_gb) == ({"CUDA_VISIBLE_DEVICES": "MIG-100"}, 10.200547328)
+    assert "gpu=nvidia-h100-80gb-hbm3-mig-1g.10gb" in labels_of("w", first, ())
+    assert ("no instance" in empty.name, empty.resource_classes) == (True, ("any", "gpu"))  # unfit, and no CPU
+    told = figures(tmp_path, first)
+    assert (told["gpu_memory_total"], "gpu_percent" in told) == (10_200_547_328, False)
+
+    def chosen(wanted: str) -> list[str]:
+        return [uuid for gpu in visible(devices.gpus(), wanted) for uuid in gpu.uuids]
+
+    assert chosen("0") == ["MIG-100", "MIG-102"]
+    assert chosen("1") == ["GPU-1"]
+    assert chosen("MIG-102,1") == ["MIG-102", "GPU-1"]
+    assert chosen("MIG-10") == []
+    # CUDA shows a process one instance and no more, so none is put together with others.
+    assert [gpu.uuids for gpu in find_devices(None, gpus_per_slot=2)] == [
+        ("GPU-1", "GPU-silent-2"),
+        ("MIG-100",),
+        ("MIG-102",),
+    ]
+
+
+def test_what_is_asked_of_the_library_is_what_it_has() -> None:
+    import pynvml
+
+    asked = {name for kind in (Library, Divided) for name in vars(kind) if name.startswith("nvml")}
+    assert [name for name in sorted(asked) if not callable(getattr(pynvml, name, None))] == []
 
 
 def test_every_slot_is_labelled_with_its_host_its_worker_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

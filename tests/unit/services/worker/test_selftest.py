@@ -13,14 +13,16 @@ from services import jobs, views
 from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
-from services.migration import migrate
+from services.order import Offer
 from services.settings import Settings
 from services.tokens import Principal
 from services.worker import slots
-from services.worker.child import ForkServer
+from services.worker.child import ForkServer, ForkServerGone
 from services.worker.devices import Device
 from services.worker.selftest import problems
 from services.worker.slots import Slot
+from services.worker.supervisor import Attempt
+from tests.support.databases import make_schema
 
 ADMIN = Principal("ada", "admin")
 
@@ -39,7 +41,7 @@ class Computes(ForkServer):
 def context(tmp_path: Path) -> Iterator[Context]:
     values = {"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}
     made = Context(Settings.load(values))
-    migrate(made.settings.database_url)
+    make_schema(made.settings.database_url)
     yield made
     made.database.close()
     made.celery.close()
@@ -140,3 +142,98 @@ def test_a_slot_that_is_told_to_leave_during_its_self_test_leaves_at_once(contex
     assert slot.condition.state == "draining"
     slot.close()
     assert views.list_workers(context.database) == []
+
+
+# ── A device that breaks later ───────────────────────────────────────────────────────────────────────────────────
+
+BUS = "RuntimeError: the GPU has fallen off the bus"
+
+
+class Breaks(Computes):
+    """Its device computes until it is told otherwise; None: then it does not even answer."""
+
+    said: str | None = None
+    answers = True
+
+    def check(self, timeout: float) -> str | None:
+        if not self.answers:
+            raise ForkServerGone("the fork server was silent for 120 s")
+        return self.said
+
+    def close(self) -> None:
+        pass
+
+
+def waiting_job(context: Context, tmp_path: Path) -> str:
+    source = {"source": {"format": "folder", "folder": str(tmp_path)}}
+    job_id, _ = jobs.submit(context.database, NewJob("register", "d", source, "d", "ada", registers="d"))
+    return job_id
+
+
+@pytest.mark.parametrize("how", ["status 1", "signal", "stalled"])
+@pytest.mark.parametrize("device", ["computes", "is broken", "is silent"])
+def test_an_end_that_nobody_foresaw_is_no_fault_of_the_jobs_where_the_device_broke(
+    context: Context, tmp_path: Path, how: str, device: str
+) -> None:
+    job_id = waiting_job(context, tmp_path)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
+    assert claim is not None
+    server = Breaks()
+    server.said, server.answers = BUS if device == "is broken" else None, device != "is silent"
+    attempt = Attempt(context, claim, server, 1, threading.Event())
+    attempt.stalled = how == "stalled"
+    end = attempt._outcome(-11 if how == "signal" else 1)
+    assert end is not None
+    end()
+    job = views.get_job(context.database, ADMIN, job_id)
+    (tried,) = views.list_attempts(context.database, ADMIN, job_id)
+    if device == "computes":
+        assert attempt.broken is None
+        reason = {"status 1": "internal", "signal": "worker_lost", "stalled": "stalled"}[how]
+        assert (job["state"], tried["outcome"]) == ("queued" if how == "signal" else "failed", reason)
+    else:
+        assert (job["state"], tried["outcome"]) == ("queued", "worker_lost")
+        assert attempt.broken == (BUS if device == "is broken" else "the fork server was silent for 120 s")
+
+
+def test_a_slot_whose_device_breaks_gives_its_job_back_takes_no_other_and_heals(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dies(Attempt):
+        """Its child ends without a word."""
+
+        def _work(self) -> Any:
+            Breaks.said = BUS if self.claim.lease.attempt == 1 else None
+            return self._outcome(1)
+
+    monkeypatch.setattr(slots, "ForkServer", lambda environment: Breaks())
+    monkeypatch.setattr(slots, "Attempt", Dies)
+    monkeypatch.setattr(slots, "CHECK_AGAIN_SECONDS", (0.05,))
+    monkeypatch.setattr(Breaks, "said", None)
+    job_id = waiting_job(context, tmp_path)
+    slot = Slot(context, "w/0", Device("GPU 0"), 1, lambda: Weights(reachable=False))
+    draining = threading.Event()
+
+    def state() -> Any:
+        return views.get_job(context.database, ADMIN, job_id)["state"]
+
+    def keep_working() -> None:
+        while not draining.is_set():
+            slot.work(draining)
+            time.sleep(0.05)
+
+    work = threading.Thread(target=keep_working)
+    work.start()
+    try:
+        (row,) = until(lambda: [row for row in views.list_workers(context.database) if row["state"] == "unfit"])
+        assert row["why"] == f"device: {BUS}"
+        time.sleep(1.5)  # longer than the job waits for its second try
+        assert (state(), len(views.list_attempts(context.database, ADMIN, job_id))) == ("queued", 1)
+        Breaks.said = None
+        until(lambda: state() == "failed")
+        outcomes = [tried["outcome"] for tried in views.list_attempts(context.database, ADMIN, job_id)]
+        assert outcomes == ["worker_lost", "internal"]
+    finally:
+        draining.set()
+        work.join(60)
+        slot.close()

@@ -1,33 +1,13 @@
-"""Verbs that tell what there is to work with: worker slots and networks."""
+"""The verb that tells which networks there are."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from services.client import Client
 from services.commands.common import Columns, Json, console, print_json, print_table, verb
 
 app = typer.Typer()
-
-
-@app.command()
-@verb
-def workers(as_json: Json = False) -> None:
-    """Worker slots and what they do.
-
-    Example: bgpanet workers
-    """
-    from services.fleet import Weights
-
-    with Client() as client:
-        rows = client.workers()
-    names = ("name", "device", "state", "job", "why", "seen_at")
-    columns: dict[str, Any] = {n: lambda row, n=n: row[n] or "" for n in names}
-    columns["labels"] = lambda row: ", ".join(row["labels"])
-    columns["memory"] = lambda row: "" if row["memory_gb"] is None else f"{row['memory_gb']:.4g} GB"
-    columns["ImageNet weights"] = lambda row: Weights(**row["weights"])
-    print_json(rows) if as_json else print_table(rows, columns)
 
 
 @app.command()
