@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -30,9 +30,9 @@ WAIT_SECONDS = 1800.0
 SPEC: dict[str, Any] = {
     "model": "bgpanet_micro",
     "image_size": 32,  # few seconds of work, not good figures
-    "training": {"epochs": 12, "batch_size": 32, "learning_rate": 1e-3, "warmup_epochs": 1, "patience": 12},
+    "training": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "warmup_epochs": 1, "patience": 10},
 }
-FOLDS = {**SPEC, "split": {"folds": 5}, "training": {**SPEC["training"], "epochs": 4}}
+FOLDS = {**SPEC, "split": {"folds": 5}, "training": {**SPEC["training"], "epochs": 3}}
 LONG = {**SPEC, "training": {**SPEC["training"], "epochs": 400, "patience": 400}}
 LONG_NAME = (
     "Ablation of the fine branch with the cosine schedule of both weights, 5 folds by lesion, seed 7, "
@@ -127,7 +127,7 @@ def _work(client: Client, home: Path) -> dict[str, str]:
         "job": f"/jobs/{training.id}",
         "job-waiting": f"/jobs/{waiting.id}",
         "job-failed": f"/jobs/{short.id}",
-        "job-explain": f"/jobs/{explained.id}",
+        "job-cell": f"/jobs/{training.id}/cell?truth=nv&predicted=nv",
         "cross-validation": f"/jobs/{validation.id}",
         "compare": compared,
         "submit": "/submit?preset=quick",
@@ -211,12 +211,23 @@ def _shrink(file: Path, most: int) -> None:
     """Fewer colours, and if need be fewer pixels, until the picture is small enough to keep."""
     with Image.open(file) as image:
         picture = image.convert("RGB")
-    most = min(most, picture.height)
+    palette, most = _palette(picture), min(most, picture.height)
     while True:
-        picture.crop((0, 0, picture.width, most)).quantize(128).save(file, optimize=True)
+        kept = picture.crop((0, 0, picture.width, most))
+        kept.quantize(palette=palette, dither=Image.Dither.NONE).save(file, optimize=True)
         if file.stat().st_size <= MOST_BYTES:
             return
         most = most * 9 // 10  # the end of a long page can be spared
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """256 colours: the commonest as they are, which grounds and badges are, and others that come near all the rest."""
+    counts = picture.getcolors(picture.width * picture.height) or []
+    common = [colour for _, colour in sorted(counts, reverse=True, key=lambda one: one[0])[:128]]
+    near = picture.quantize(128).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in common for part in cast(tuple[int, ...], colour)] + near)
+    return palette
 
 
 if __name__ == "__main__":
