@@ -65,9 +65,8 @@ def choose_compute(
         DeviceMissing: CUDA_VISIBLE_DEVICES names a GPU, and none answers: on a CPU the run would take weeks.
     """
     has_gpu = torch.cuda.is_available()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if not has_gpu and re.match(r"\s*(\d|GPU-|MIG-)", named):
-        told = f"CUDA_VISIBLE_DEVICES is {named}, and no GPU answers"
+    if not has_gpu and named_gpus():
+        told = f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']}, and no GPU answers"
         raise DeviceMissing(f"{told}; mend the driver, or set it to nothing to compute on the CPU")
     device = torch.device("cuda" if has_gpu else "cpu")
     if precision == "auto":
@@ -75,6 +74,12 @@ def choose_compute(
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_gpu else _cpu_has_bf16()
         precision = "bf16" if has_bf16 else "fp32"
     return Compute(device, precision, threads or max(1, (os.cpu_count() or 1) // processes), processes)
+
+
+def named_gpus() -> int:
+    """How many GPUs CUDA_VISIBLE_DEVICES names, whether they are there or not."""
+    entries = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return sum(re.match(r"\s*(\d|GPU-|MIG-)", entry) is not None for entry in entries)
 
 
 @contextmanager

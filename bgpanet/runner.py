@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bgpanet.errors import BGPANetError, DataRefused, Interrupted, InvalidInput, Problem
+from bgpanet.errors import BGPANetError, DataRefused, DeviceMissing, Interrupted, InvalidInput, Problem
 from bgpanet.events import Event, Failure, Log, Report, Told
 from bgpanet.specs import (
     AnySpec,
@@ -140,6 +140,7 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
         _start_own(spec, run, report, stop)
         return
     # Imported here: torch takes seconds, and a wrong spec is told before that.
+    from bgpanet.compute import named_gpus
     from bgpanet.experiment import Workplace, cross_validate, train
     from bgpanet.explain import explain
     from bgpanet.held_out import evaluate_model
@@ -150,8 +151,11 @@ def _start(spec: AnySpec, run: Run, report: Report, stop: StopSignal) -> None:
     processes = join()
     if isinstance(report, Voice):
         report.is_first_to_fail = processes.is_first_to_fail
-    if spec.resources.gpus > 1 and processes.count == 1:
-        raise InvalidInput.one("resources.gpus", f"{spec.resources.gpus} are wanted, and {_gpus()} are here")
+    if (gpus := spec.resources.gpus) > 1 and processes.count == 1:
+        told = f"{gpus} are wanted, and {_gpus()} are here"
+        if named_gpus() >= gpus:  # they were promised: another worker has them
+            raise DeviceMissing(f"GPUs: {told}")
+        raise InvalidInput.one("resources.gpus", told)
     if processes.count > 1 and not isinstance(spec, LearningSpec):
         raise InvalidInput.one("resources.gpus", f"must be 1: {run.kind} applies a model in one process")
     place = Workplace(run.output, run.cache, report, stop, run.threads, run.cache_limit, processes)

@@ -87,7 +87,9 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         state.processes.append(task.processes.count)
         told = " then ".join(map(str, state.processes))
         report(Log(level="warning", message=f"{told} processes: the bits are not those of one number throughout"))
-    if state.devices[-1:] != [device]:
+    # A checkpoint of an older version names the last one alone.
+    state.devices = state.devices or [str(snapshot.state["compute"]["device"])]
+    if state.devices[-1] != device:
         state.devices.append(device)
         told = " then ".join(state.devices)
         report(Log(level="warning", message=f"{told}: the bits are not those of one kind of device throughout"))

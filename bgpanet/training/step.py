@@ -13,6 +13,9 @@ from bgpanet.training.distributed import Part, gradients_stay, parts, rows_of
 from bgpanet.training.optimizer import freeze, rest, set_rate
 from bgpanet.training.task import State, Task
 
+LEAST_SCALE = 2.0**-20
+"""Of an fp16 loss: below it steps are left out for ever, and a run would end with weights that learned nothing."""
+
 
 def rows_needed(task: Task, epoch: int, step_of_epoch: int, batch: int) -> np.ndarray:
     """The rows of a batch whose images this process needs, ascending: its own, and what mixup mixes them with."""
@@ -109,6 +112,8 @@ def _update(task: Task, step: int, rate: float) -> None:
         raise NonFiniteLoss(f"the gradient became {norm.item()} at step {step + 1}, learning rate {rate:.3g}")
     task.scaler.step(task.optimizer)
     task.scaler.update()
+    if task.scaler.is_enabled() and task.scaler.get_scale() < LEAST_SCALE:
+        raise NonFiniteLoss(f"no gradient up to step {step + 1} was finite, however little it was scaled; take bf16")
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -46,13 +46,21 @@ def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | Non
     GPUs."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        cards = [] if wanted == "" else visible(gpus(), wanted)
+        cards = [] if wanted == "" else _named(gpus(), wanted)
         found = _together(choose(cards) if choose is not None and cards else cards, gpus_per_slot)[:slots]
     except DriverBroken as error:
         # It would be worse to compute on the CPU in the GPU's place: this slot will be unfit.
         found = [Device(f"GPU ({error})", ("GPU-silent",))]
     share = psutil.virtual_memory().total / 1e9 / (slots or 1)
     return found or [Device("CPU", memory_gb=share)] * (slots or 1)
+
+
+def _named(found: Sequence[Device], wanted: str | None) -> list[Device]:
+    """`visible`, but for one that is none of them, such as a MIG slice or a card of another host: its slot is unfit."""
+    cards = visible(found, wanted)
+    if found and not cards and wanted is not None and re.match(r"\s*(\d|GPU-|MIG-)", wanted):
+        raise DriverBroken(f"CUDA_VISIBLE_DEVICES is {wanted}, which names none of this host's {len(found)} GPUs")
+    return cards
 
 
 def _together(found: Sequence[Device], count: int) -> list[Device]:
@@ -103,7 +111,7 @@ def _numbers(found: Sequence[Device]) -> Iterator[int]:
 
 
 class DriverBroken(Exception):
-    """There is a GPU driver, and it does not answer."""
+    """There is a GPU driver, and it does not answer, or has none of the GPUs that were named."""
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import torch
 from bgpanet.compute import Compute, choose_compute, out_of_memory, wants_memory
 from bgpanet.errors import DeviceMissing, OutOfMemory
 from bgpanet.events import Event, Failure
-from bgpanet.runner import FAILED, Run, execute
+from bgpanet.runner import FAILED, WRONG, Run, execute
 
 
 class Properties:
@@ -99,6 +99,20 @@ def test_other_errors_stay_what_they_are(said: str) -> None:
     assert not wants_memory(raised.value)
 
 
+def reasons(tmp_path: Path, spec: str) -> list[str]:
+    """Under which failures a training of this spec is filed."""
+    path = tmp_path / "spec.json"
+    path.write_text(spec)
+    heard: list[Event] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert execute(Run("train", path, tmp_path / "out", tmp_path / "cache"), heard.append) in (FAILED, WRONG)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return [event.reason for event in heard if isinstance(event, Failure)]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(WANTING[0], "out_of_memory"), (WANTING[-1], "out_of_memory"), (RuntimeError("CUDA error: unknown"), "internal")],
@@ -106,21 +120,20 @@ def test_other_errors_stay_what_they_are(said: str) -> None:
 def test_want_of_memory_outside_a_step_is_filed_as_such_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    spec = tmp_path / "spec.json"
-    spec.write_text('{"model": "bgpanet_micro"}')
-    heard: list[Event] = []
-
     def training(*given: object) -> None:
         raise error
 
     monkeypatch.setattr("bgpanet.experiment.train", training)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        assert execute(Run("train", spec, tmp_path / "out", tmp_path / "cache"), heard.append) == FAILED
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert [event.reason for event in heard if isinstance(event, Failure)] == [reason]
+    assert reasons(tmp_path, '{"model": "bgpanet_micro"}') == [reason]
+
+
+@pytest.mark.parametrize(("named", "reason"), [("GPU-1,GPU-2", "worker_lost"), ("GPU-1", "invalid_input")])
+def test_of_several_gpus_that_were_promised_and_are_gone_another_worker_may_have_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, reason: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert reasons(tmp_path, '{"model": "bgpanet_micro", "resources": {"gpus": 2}}') == [reason]
 
 
 IMPORTS = """

@@ -114,12 +114,17 @@ class Elsewhere(Compute):
         return {**super().describe(), "device": "H100"}
 
 
-def test_a_run_that_goes_on_on_another_device_tells_of_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True], ids=["", "from a checkpoint of an older version"])
+def test_a_run_that_goes_on_on_another_device_tells_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
     heard: list[Event] = []
     for _ in range(2):  # a second interruption on the same device adds nothing
         with pytest.raises(Interrupted):
             fit(task(net()), tmp_path, heard.append, stop=lambda: True)
     assert not [event for event in heard if isinstance(event, Log) and event.level == "warning"]
+    if older:
+        monkeypatch.setattr("bgpanet.training.resume.State", lambda **position: State(**position | {"devices": []}))
     moved = task(net())
     moved.compute = Elsewhere(moved.compute.device, moved.compute.precision, moved.compute.threads)
     assert fit(moved, tmp_path, heard.append).state.devices == ["cpu", "H100"]
@@ -184,6 +189,15 @@ def test_fp16_scales_the_loss_and_leaves_out_a_step_that_overflows() -> None:
     healthy = task(net(), precision="fp16")
     step(healthy)
     assert gap(weights(healthy), before) > 0
+
+
+def test_fp16_steps_that_all_overflow_are_no_training() -> None:
+    made, state = task(net(), precision="fp16", epochs=20), State()
+    made.model.register_forward_hook(lambda module, inputs, output: InfiniteSlope.apply(output))
+    for _ in range(36):  # 2^16 halved until it is 2^-20
+        step(made, state)
+    with pytest.raises(NonFiniteLoss, match="no gradient up to step 37 was finite"):
+        step(made, state)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiling for a CPU needs a compiler")

@@ -167,6 +167,18 @@ def test_gpus_have_their_model_and_memory_and_a_lost_one_keeps_the_numbers_of_th
     assert find_devices(1) == [first]
 
 
+@pytest.mark.parametrize("named", ["7", "GPU-ffff", "MIG-5a1e7c3d"])
+def test_a_named_gpu_that_is_not_here_is_no_reason_to_compute_on_the_cpu(
+    library: None, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    (slot,) = find_devices(None)
+    assert (slot.resource_classes, slot.environment) == (("any", "gpu"), {"CUDA_VISIBLE_DEVICES": "GPU-silent"})
+    assert f"CUDA_VISIBLE_DEVICES is {named}" in slot.name
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert [device.name for device in find_devices(None)] == ["CPU"]
+
+
 def test_several_gpus_are_one_slot_for_jobs_of_as_many_or_fewer(library: None, tmp_path: Path) -> None:
     both, last = find_devices(None, gpus_per_slot=2)
     assert both.environment == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-silent-1"}
