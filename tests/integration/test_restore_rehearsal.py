@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from bgpanet.data import synthetic
 from services import datasets, jobs, tokens, views
-from services.artifacts import sha256_of
+from services.artifacts import S3Store, sha256_of
 from services.backups import OF_PROCESSES, back_up
 from services.claims import NewJob
 from services.context import Context
@@ -111,7 +111,9 @@ def test_a_bucket_that_is_not_there_is_made(s3: Any, tmp_path: Path, monkeypatch
     back_up(old, tmp_path / "backup")
     assert restore(new, tmp_path / "backup").rows == 1
     assert tokens.verify(new.database, "secret of ada's") is not None
+    assert isinstance(new.store, S3Store)
     assert not new.store.exists("ready")
+    new.store._client.close()
     for made in (old, new):
         made.database.close()
         made.celery.close()
