@@ -6,6 +6,7 @@ version is restored into that version's tables, which are then brought to the pr
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,10 +32,10 @@ from sqlalchemy import (
 )
 
 from services import migration
-from services.artifacts import sha256_of
+from services.artifacts import S3Store, sha256_of
 from services.backups import FORMAT, ROWS_AT_ONCE, StoredObject, lines_of, named_by, objects_of
 from services.context import Context
-from services.errors import Conflict, Damaged, NotFound
+from services.errors import Conflict, Damaged, NotFound, StorageError
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def restore(context: Context, folder: Path, name: str | None = None) -> Restored
     snapshot = _find(folder, name)
     manifest = _checked(folder, snapshot)
     _refuse_unless_empty(context, manifest["revision"])
+    if isinstance(context.store, S3Store):
+        with suppress(StorageError):  # who may not make one has one; what is wrong else is told by the next step
+            context.store.make_bucket()
     sent = _send(context, folder, snapshot)
     migration.migrate(context.settings.database_url, manifest["revision"])
     dropped = _load(context, snapshot, manifest)

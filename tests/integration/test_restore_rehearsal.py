@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from bgpanet.data import synthetic
-from services import datasets, jobs, views
-from services.artifacts import sha256_of
+from services import datasets, jobs, tokens, views
+from services.artifacts import S3Store, sha256_of
 from services.backups import OF_PROCESSES, back_up
 from services.claims import NewJob
+from services.context import Context
 from services.datasets import Registration
+from services.migration import migrate
 from services.restoring import restore
 from services.settings import Settings
 from services.tables import Base, Checkpoint
@@ -94,3 +96,24 @@ def test_a_product_is_backed_up_and_goes_on_elsewhere(
             assert attempts[-1]["resumed_from_step"] > 0
             third = submit(new, dataset_id, "third", 2)
             assert new.until(lambda: ended(new, third), "a training on the restored data set")["state"] == "succeeded"
+
+
+def test_a_bucket_that_is_not_there_is_made(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a new host nothing has run before, and `bgpanet prepare`, which makes it, would leave no empty database."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    old = Context(Settings.load({"BGPANET_HOME": str(tmp_path / "old")}))
+    missing = {"BGPANET_ARTIFACTS_URL": f"s3://{s3.bucket}-new", "BGPANET_S3_ENDPOINT_URL": s3.endpoint_url}
+    new = Context(Settings.load({"BGPANET_HOME": str(tmp_path / "new"), **missing}))
+    migrate(old.settings.database_url)
+    tokens.create(old.database, "first", "ada", "admin", "secret of ada's")
+    back_up(old, tmp_path / "backup")
+    assert restore(new, tmp_path / "backup").rows == 1
+    assert tokens.verify(new.database, "secret of ada's") is not None
+    assert isinstance(new.store, S3Store)
+    assert not new.store.exists("ready")
+    new.store._client.close()
+    for made in (old, new):
+        made.database.close()
+        made.celery.close()
