@@ -51,6 +51,14 @@ def postgres_url(_postgres: Any) -> str:
     return fresh_database(_postgres)
 
 
+@pytest.fixture
+def migrated_postgres_url(_postgres: Any) -> str:
+    """A new PostgreSQL database with the present schema."""
+    from tests.support.databases import migrated_database
+
+    return migrated_database(_postgres)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[S3Server]":
     """A real S3 server that a test may stop and start."""

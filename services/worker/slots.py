@@ -121,13 +121,14 @@ class Slot:
         self._news.set()
 
     def give_back(self) -> None:
-        """Gives the present job back, whatever is still under way for it."""
-        if (lease := self.lease) is None:
-            return
-        try:
-            jobs.release(self.context.database, lease, "the worker was told to leave, and had no time left")
-        except (SQLAlchemyError, StaleAttempt) as error:
-            log.warning("job %s was not given back: %s", lease.job_id, error)
+        """Gives the present job back, whatever is still under way for it, and forgets the registration."""
+        self._leaving.set()
+        if (lease := self.lease) is not None:
+            try:
+                jobs.release(self.context.database, lease, "the worker was told to leave, and had no time left")
+            except (SQLAlchemyError, StaleAttempt) as error:
+                log.warning("job %s was not given back: %s", lease.job_id, error)
+        self._forget()
 
     def drain(self) -> None:
         """Tells that no more jobs are taken."""
@@ -164,6 +165,9 @@ class Slot:
         self._news.set()
         self._beating.join()
         self.server.close()
+        self._forget()
+
+    def _forget(self) -> None:
         try:
             fleet.leave(self.context.database, self.member.name)
         except SQLAlchemyError as error:

@@ -55,7 +55,7 @@ def site(tmp_path: Path, filled_home: tuple[Path, dict[str, str]]) -> Iterator[S
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     with service(tmp_path) as made:
         server = make_server("127.0.0.1", 0, made.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             tokens = made.token("root", "admin")[1], made.token("ada")[1]

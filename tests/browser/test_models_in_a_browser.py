@@ -54,8 +54,8 @@ def product(tmp_path: Path, valkey_url: str) -> Iterator[Product]:
         worker = made.worker("only")
         job, _ = submission.submit(made.context, ADMIN, Request(kind="train", dataset="lesions", spec=tiny_spec(2)))
 
-        def ended() -> bool:
-            return views.get_job(made.context.database, ADMIN, job["id"])["state"] in ("succeeded", "failed")
+        def ended() -> bool | None:
+            return views.get_job(made.context.database, ADMIN, job["id"])["state"] in ("succeeded", "failed") or None
 
         made.until(ended, "the training has ended", 600)
         models.register(made.context, ADMIN, Wanted("spots", job["id"], "champion"))
@@ -119,7 +119,7 @@ def test_an_image_that_is_dropped_on_a_model_is_answered_with_bars(
     # The keyboard alone: a file, and Enter on the button.
     page.get_by_label("Show what it looked at").uncheck()
     chosen = {"name": "two.png", "mimeType": "image/png", "buffer": picture()}
-    page.get_by_label("Drop images here").set_input_files(chosen)  # type: ignore[arg-type]
+    page.locator("#images").set_input_files(chosen)  # type: ignore[arg-type]
     page.get_by_role("button", name="Try").press("Enter")
     expect(first.get_by_role("heading")).to_have_text("two.png", timeout=60_000)
     expect(first.get_by_role("img")).to_have_count(1)

@@ -16,7 +16,7 @@ from services.artifacts import ArtifactStore, folder, memory, open_store, s3
 from services.context import Context
 from services.errors import ArtifactMissing, Damaged, StorageError
 from services.settings import Settings
-from services.tables import Base
+from tests.support.databases import make_schema
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -284,7 +284,7 @@ def test_a_sweep_deletes_what_nothing_names_from_every_store(
     monkeypatch.setattr(retention, "YOUNG_SECONDS", -60)
     context = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
     context.__dict__["store"] = store
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     lost, others = ["jobs/a/1/x", "jobs/b/2/y"], ["datasets/c", "uploads/d"]
     for key in (*lost, *others):
         store.put_file(key, *write(tmp_path, b"1234"))

@@ -55,7 +55,7 @@ def test_a_child_that_does_not_stop_is_killed_after_the_grace_or_a_second_signal
     if signals == 2:
         leaving.signal(signal.SIGTERM)
     assert leaving.process.wait(GRACE_SECONDS + 20) == signals - 1
-    child.wait(10)
+    child.wait(60)
     assert views.get_job(database, ADMIN, job["id"])["state"] == "queued"
     assert [attempt["outcome"] for attempt in views.list_attempts(database, ADMIN, job["id"])] == ["released"]
     assert signals == 2 or views.list_workers(database) == []

@@ -13,7 +13,6 @@ from services.claims import NewJob
 from services.context import Context
 from services.fleet import Member, Weights
 from services.leadership import Leadership
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.tables import Dataset
@@ -24,9 +23,8 @@ OFFER = Offer(("any", "cpu"))
 
 
 @pytest.fixture
-def context(tmp_path: Path, postgres_url: str) -> Iterator[Context]:
-    migrate(postgres_url)
-    made = Context(Settings(tmp_path, postgres_url, "redis://127.0.0.1:1/0", (tmp_path / "a").as_uri()))
+def context(tmp_path: Path, migrated_postgres_url: str) -> Iterator[Context]:
+    made = Context(Settings(tmp_path, migrated_postgres_url, "redis://127.0.0.1:1/0", (tmp_path / "a").as_uri()))
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made

@@ -29,6 +29,7 @@ from services.order import Offer
 from services.settings import Settings
 from services.tables import Artifact, Base, Checkpoint, Dataset, Job, LogLine
 from services.tokens import Principal
+from tests.support.databases import migrated_url
 from tests.unit.services.test_migrations import check_first_tables, fill_first_tables
 
 ADMIN = Principal("ada", "admin")
@@ -37,10 +38,7 @@ THREADS = 12
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'test.db'}" if sqlite else request.getfixturevalue("postgres_url")
-    migrate(url)
-    made = Database(url)
+    made = Database(migrated_url(request, tmp_path))
     with made.write() as session:
         session.execute(
             insert(Dataset).values(

@@ -11,8 +11,8 @@ from services import listing
 from services.database import Database
 from services.ids import new_id
 from services.listing import JobFilter
-from services.migration import migrate
 from services.tables import Dataset, Job
+from tests.support.databases import make_schema, migrated_database
 
 JOBS = 20_000  # on PostgreSQL, which takes another way through a small table
 MIDDLE = "80000000-0000-7000-8000-000000000000"
@@ -69,11 +69,9 @@ def fill(database: Database) -> None:
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('lists') / 'bgpanet.db'}"
+        make_schema(url)
     else:
-        from tests.support.servers import fresh_database
-
-        url = fresh_database(request.getfixturevalue("_postgres"))
-    migrate(url)
+        url = migrated_database(request.getfixturevalue("_postgres"))
     made = Database(url)
     fill(made)
     yield made

@@ -43,7 +43,7 @@ def running(tmp_path: Path, valkey_url: str) -> Iterator[Cluster]:
 def client(running: Cluster) -> Iterator[Client]:
     """Talks to the API, which a thread of this process serves."""
     server = make_server("127.0.0.1", 0, create_app(running.context.settings), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     secret = tokens.create(running.context.database, "test", ADMIN.user, "admin")[1]
     with Client(f"http://127.0.0.1:{server.server_port}", secret) as made:

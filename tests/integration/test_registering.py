@@ -20,9 +20,9 @@ from services.connection import Connection
 from services.context import Context
 from services.datasets import Registration
 from services.settings import Settings
-from services.tables import Base
 from services.web import create_app
 from tests.support.cluster import ADMIN, Cluster, cluster
+from tests.support.databases import make_schema
 from tests.support.registering import work
 
 PART = 5 * 1024 * 1024  # S3 takes no smaller ones
@@ -60,9 +60,9 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         settings = request.getfixturevalue("s3_settings")
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield Served(
         context, f"http://127.0.0.1:{server.port}", tokens.create(context.database, "t", "ada", "researcher")[1]
@@ -133,7 +133,7 @@ def test_a_folder_of_a_bucket_is_registered_and_nothing_beside_it(
     s3: Any, s3_settings: Settings, tmp_path: Path
 ) -> None:
     context = Context(s3_settings)
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     client = s3.client()
     for number, name in enumerate(["nv/a", "nv/b", "mel/c"]):
         Image.effect_noise((40, 30), 60 + number).convert("RGB").save(tmp_path / "x.png")

@@ -7,7 +7,7 @@ import pytest
 
 from services.context import Context
 from services.settings import Settings
-from services.tables import Base
+from tests.support.databases import make_schema
 from tests.support.registering import register
 
 COUNTS = {"nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc": 142, "df": 115}
@@ -17,7 +17,7 @@ COUNTS = {"nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc"
 def context(tmp_path: Path) -> Iterator[Context]:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     yield made
     made.database.close()
     made.celery.close()

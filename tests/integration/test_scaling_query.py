@@ -8,7 +8,6 @@ from sqlalchemy import insert, text
 from services import jobs
 from services.claims import NewJob
 from services.database import Database
-from services.migration import migrate
 from services.order import Offer
 from services.tables import Dataset
 from tests.support.clocked import DATASET
@@ -21,9 +20,8 @@ def queries() -> dict[str, str]:
     return {spec["scaleTargetRef"]["name"]: spec["triggers"][0]["metadata"]["query"] for spec in scaled}
 
 
-def test_as_many_pods_as_jobs_of_the_pool_wait_or_run(postgres_url: str, tmp_path: Path) -> None:
-    migrate(postgres_url)
-    database = Database(postgres_url)
+def test_as_many_pods_as_jobs_of_the_pool_wait_or_run(migrated_postgres_url: str, tmp_path: Path) -> None:
+    database = Database(migrated_postgres_url)
 
     def wanted() -> tuple[int, int]:
         with database.read() as session:

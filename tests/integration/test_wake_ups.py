@@ -15,16 +15,17 @@ from services.database import Database
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from tests.support.clocked import Clock
 from tests.support.cluster import ADMIN
+from tests.support.databases import make_schema
 from tests.support.servers import ValkeyServer
 
 
 @pytest.fixture
 def context(tmp_path: Path, valkey_server: ValkeyServer, valkey_url: str) -> Iterator[Context]:
     made = Context(Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": valkey_url}))
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     counts = [{"class": name, "images": 60, "groups": 30} for name in ("a", "b")]
     with made.database.write() as session:
         session.execute(

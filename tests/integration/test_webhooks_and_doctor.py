@@ -15,13 +15,13 @@ from services.claims import NewJob
 from services.context import Context
 from services.database import Database
 from services.leadership import Leadership
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.tables import Dataset, Delivery, Job
 from services.tokens import Principal
 from services.webhooks import NewWebhook
 from tests.support.clocked import DATASET
+from tests.support.databases import migrated_url
 
 ADA = Principal("ada", "researcher")
 ASKED = NewWebhook("https://lab.example.org/hooks", ("succeeded", "failed", "cancelled"))
@@ -30,10 +30,7 @@ THREADS = 8
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'test.db'}" if sqlite else request.getfixturevalue("postgres_url")
-    migrate(url)
-    made = Database(url)
+    made = Database(migrated_url(request, tmp_path))
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made
@@ -115,7 +112,7 @@ def test_a_redis_that_wants_no_password_is_found_open(valkey_url: str) -> None:
 
 
 def test_the_doctor_looks_at_real_servers(
-    postgres_url: str, valkey_url: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    migrated_postgres_url: str, valkey_url: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
@@ -123,13 +120,12 @@ def test_the_doctor_looks_at_real_servers(
     monkeypatch.setitem(doctor.CHECKS, "torch", lambda _: iter(()))
     variables = {
         "BGPANET_HOME": str(tmp_path),
-        "BGPANET_DATABASE_URL": postgres_url,
+        "BGPANET_DATABASE_URL": migrated_postgres_url,
         "BGPANET_REDIS_URL": valkey_url,
         "BGPANET_ARTIFACTS_URL": f"s3://{s3.bucket}/there",
         "BGPANET_S3_ENDPOINT_URL": s3.endpoint_url,
     }
     context = Context(Settings.load(variables))
-    migrate(postgres_url)
     production.first_token(context)
     Leadership(context.database, "scheduler", "here", 600).hold()
     verdicts = {(finding.part, finding.verdict) for finding in doctor.examine(context)}

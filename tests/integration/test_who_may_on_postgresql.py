@@ -23,6 +23,7 @@ from services.tables import Dataset, Token
 from services.tokens import NewToken, Principal
 from services.views import JobFilter
 from tests.support.clocked import DATASET
+from tests.support.databases import migrated_url
 
 ADA, BOB = Principal("ada", "researcher"), Principal("bob", "researcher")
 ROOT = Principal("root", "admin")
@@ -30,9 +31,7 @@ ROOT = Principal("root", "admin")
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = request.param == "sqlite"
-    made = Database(f"sqlite:///{tmp_path / 'test.db'}" if sqlite else request.getfixturevalue("postgres_url"))
-    migrate(made.url)
+    made = Database(migrated_url(request, tmp_path))
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made

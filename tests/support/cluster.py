@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.context import Context
-from services.migration import migrate
 from services.settings import Settings
 from services.tokens import Principal
+from tests.support.databases import make_schema
 
 ADMIN = Principal("ada", "admin")
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Cluster:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.context, self.folder = Context(settings), folder
         self.processes: list[Process] = []
-        migrate(settings.database_url)
+        make_schema(settings.database_url)
 
     def start(self, *arguments: str, **settings: Any) -> Process:
         log = self.folder / f"{'-'.join(arguments).replace('/', '_')}-{len(self.processes)}.log"

@@ -51,7 +51,7 @@ def listening(application: Application) -> Iterator[tuple[str, Line]]:
     """The address at which it listens, and the line before it."""
     line = Line(application)
     server = make_server("127.0.0.1", 0, line, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.port}", line

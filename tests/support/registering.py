@@ -26,7 +26,7 @@ def register(context: Context, name: str, path: Path, format: str = "ham10000", 
 
 def work(context: Context, between: Callable[[], None] = lambda: None) -> None:
     """Claims the next job, which must be a registration, and runs it; `between` is called before its end is written."""
-    claim = jobs.claim(context.database, "in-process", Offer(["any"]), 60)
+    claim = jobs.claim(context.database, "in-process", Offer(["any"]), 3600)
     assert claim is not None
     assert claim.kind == "register"
     bench = Workbench(context, claim)

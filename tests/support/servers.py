@@ -88,12 +88,12 @@ def postgres_server(folder: Path) -> Iterator[URL]:
         yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 
-def fresh_database(server: URL) -> str:
-    """The URL of a new, empty database."""
+def fresh_database(server: URL, template: str = "template1") -> str:
+    """The URL of a new database, which is empty unless another one is named that it is a copy of."""
     name = f"test_{uuid.uuid4().hex}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     engine.dispose()
     return server.set(database=name).render_as_string(hide_password=False)
 

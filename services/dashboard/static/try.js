@@ -85,6 +85,15 @@
     drop.classList.toggle("over", over > 0);
   };
 
+  // The field itself is not seen: its place says what was chosen.
+  const empty = drop.querySelector("b").textContent;
+  function name() {
+    const names = [...input.files].map((file) => file.name);
+    drop.querySelector("b").textContent = names.length > 3 ? `${names.length} images` : names.join(", ") || empty;
+  }
+  input.addEventListener("change", name);
+  addEventListener("pageshow", name);
+
   // A file that misses the place would be opened instead of the page.
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => hasFiles(event) && event.preventDefault());
   drop.addEventListener("dragenter", (event) => hasFiles(event) && mark(1));
@@ -94,6 +103,7 @@
     if (!event.dataTransfer.files.length || busy) return;
     event.preventDefault();
     input.files = event.dataTransfer.files;
+    name();
     send();
   });
   form.addEventListener("submit", (event) => {

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import insert
 
 from services.database import Database
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from tests.support.clocked import DATASET, Clock
+from tests.support.databases import make_schema
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def clock() -> Clock:
 def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
     """With the data set `d`."""
     made = Database(f"sqlite:///{tmp_path / 'test.db'}", clock)
-    Base.metadata.create_all(made.engine)
+    make_schema(made.url)
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made

@@ -14,11 +14,11 @@ from services.audit import Act, Head
 from services.claims import NewJob
 from services.database import Database
 from services.errors import Conflict
-from services.migration import migrate
 from services.projects import NewProject
 from services.tables import AuditEntry, Dataset, Job
 from services.tokens import NewToken, Principal
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 
 ADA = Principal("ada", "admin")
 
@@ -28,7 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as migrations make it, with triggers, and with a data set."""
     path = tmp_path_factory.mktemp("migrated") / "test.db"
     made = Database(f"sqlite:///{path}")
-    migrate(made.url)
+    make_schema(made.url)
     with made.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     made.close()

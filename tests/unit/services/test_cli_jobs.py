@@ -52,7 +52,7 @@ class Shell:
 @pytest.fixture
 def shell(api: Api, tmp_path: Path) -> Iterator[Shell]:
     server = make_server("127.0.0.1", 0, api.client.application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     url = f"http://127.0.0.1:{server.port}"
     yield Shell(api, {"BGPANET_URL": url, "BGPANET_TOKEN": api.tokens["ada"], "BGPANET_HOME": str(tmp_path)})

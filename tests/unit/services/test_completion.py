@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from services import fleet
 from services.cli import app
+from services.fleet import Member, Weights
 from tests.support.listening import Line, listening
 from tests.support.trained import trained
 from tests.unit.services.api.test_api import Api, finished_job
@@ -88,6 +90,13 @@ def test_projects_members_and_roles_are_offered(typed: Typed, api: Api) -> None:
     assert typed.offers("project", "drop", "demo", "") == []
     assert typed.offers("model", "register", "x", "y", "--project", "der") == ["derma"]
     assert typed.offers("project", "add", "derma", "eve", "--role", "") == ["viewer", "researcher", "admin"]
+
+
+def test_workers_are_offered_each_once(typed: Typed, api: Api) -> None:
+    for slot in ("gpu-1/0", "gpu-1/1", "cpu-1/0"):
+        fleet.beat(api.context.database, Member(slot, "host", 1, "0.1.0", "CPU", ["any"]), None, {}, Weights())
+    assert typed.offers("workers", "drain", "") == ["cpu-1", "gpu-1"]
+    assert typed.offers("workers", "drain", "gpu") == ["gpu-1"]
 
 
 def test_files_of_the_job_that_was_named_are_offered(typed: Typed, api: Api) -> None:

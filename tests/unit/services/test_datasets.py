@@ -21,7 +21,8 @@ from services.errors import Conflict, NotFound, StaleAttempt, StorageError
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
-from services.tables import Base, Dataset, Job
+from services.tables import Dataset, Job
+from tests.support.databases import make_schema
 from tests.support.registering import ADA, register, work
 
 
@@ -29,7 +30,7 @@ from tests.support.registering import ADA, register, work
 def context(tmp_path: Path) -> Iterator[Context]:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     yield made
     made.database.close()
     made.celery.close()

@@ -17,11 +17,11 @@ from services.database import Database
 from services.doctor import CHECKS, Finding, examine
 from services.fleet import Condition, Member, Weights
 from services.leadership import Leadership
-from services.migration import migrate
 from services.production import first_token
 from services.settings import Settings
 from services.tables import Dataset, Token
 from tests.support.clocked import DATASET, Clock
+from tests.support.databases import make_schema
 from tests.unit.services.test_jobs import new_job
 
 MEMBER = Member("gpu-1/0", "gpu-1", 1, "0.1.0", "CPU", ["any", "cpu"])
@@ -32,7 +32,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
     """An installation in which all is well but for Redis, which is away, and torch, which is not asked."""
     monkeypatch.setitem(CHECKS, "torch", lambda _: iter(()))
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
-    migrate(settings.database_url)
+    make_schema(settings.database_url)
     made = Context(settings)
     first_token(made)
     Leadership(made.database, "scheduler", "here", 600).hold()

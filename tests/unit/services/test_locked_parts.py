@@ -18,8 +18,8 @@ from services.context import Context
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
-from services.tables import Base
 from services.worker.files import MODEL_FILES, Workbench
+from tests.support.databases import make_schema
 from tests.support.registering import ADA, register
 
 # By image: of so few drawn lesions no class has enough for folds by lesion.
@@ -30,7 +30,7 @@ TRAINING = {"model": "bgpanet_micro", "split": {"unit": "image", "folds": 2, "va
 def context(tmp_path: Path) -> Iterator[Context]:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     yield made
     made.database.close()
     made.celery.close()
@@ -49,7 +49,7 @@ def submit(context: Context, kind: str, spec: dict[str, Any]) -> str:
 
 
 def claimed(context: Context) -> Claim:
-    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 3600)
     assert claim is not None
     return claim
 

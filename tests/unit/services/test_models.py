@@ -20,10 +20,11 @@ from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
-from services.tables import Base, Dataset, Upload
+from services.tables import Dataset, Upload
 from services.tokens import Principal
 from services.uploads import NewUpload
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 from tests.support.trained import SUMMARY, finish, store, trained
 
 ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
@@ -33,7 +34,7 @@ ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"),
 def context(tmp_path: Path) -> Iterator[Context]:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made

@@ -15,6 +15,7 @@ from services.database import Database
 from services.settings import Settings
 from services.tables import Attempt, Base, Checkpoint, Dataset, LogLine, Metric, Transition
 from tests.support.clocked import DATASET, Clock
+from tests.support.databases import make_schema
 from tests.unit.services.test_jobs import claim, new_job
 
 DAY = 24 * 3600
@@ -24,7 +25,7 @@ DAY = 24 * 3600
 def context(tmp_path: Path, clock: Clock) -> Iterator[Context]:
     made = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
     made.__dict__["database"] = Database(made.settings.database_url, clock)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made

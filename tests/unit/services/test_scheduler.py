@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from services import scheduler
 from services.context import Context
 from services.settings import Settings
-from services.tables import Base
+from tests.support.databases import make_schema
 
 
 def start(context: Context) -> tuple[threading.Thread, threading.Event]:
@@ -39,7 +39,7 @@ def test_of_two_schedulers_one_works_and_the_other_goes_on_when_it_stops(
     monkeypatch.setattr(scheduler, "tick", tick)
     monkeypatch.setattr(scheduler, "TICK_SECONDS", 0.02)
     context = Context(Settings.load({"BGPANET_HOME": str(tmp_path)}))
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     runs = [start(context) for _ in range(2)]
     assert done.wait(60)
     leader = worked[-1]

@@ -20,10 +20,11 @@ from services.errors import Busy, NoAnswer, NotFound
 from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Attempt, Base, Dataset, Job, Transition
+from services.tables import Attempt, Dataset, Job, Transition
 from services.tokens import Principal
 from services.trials import Asked, Sent
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 from tests.support.trained import store, trained
 
 ADA, BOB = Principal("ada", "researcher"), Principal("bob", "researcher")
@@ -34,7 +35,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
     """With a registered model `lesions`."""
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     made = Context(settings)
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     models.register(made, ADA, Wanted("lesions", trained(made, "ada")))

@@ -13,8 +13,9 @@ from sqlalchemy import select, update
 from services import datasets, tokens, uploads, views
 from services.context import Context
 from services.settings import Settings
-from services.tables import Base, Upload
+from services.tables import Upload
 from services.web import create_app
+from tests.support.databases import make_schema
 from tests.support.registering import ADA, work
 
 PART = 1000
@@ -79,7 +80,7 @@ def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
     )
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     yield Sender(app.test_client(), context)
     context.database.close()
     context.celery.close()

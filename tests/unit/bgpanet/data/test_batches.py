@@ -60,7 +60,7 @@ def test_one_item_is_taken_ahead_while_the_caller_works_and_no_more() -> None:
 
     items = on_device(source(), torch.device("cpu"))
     assert next(items) == (0, (torch.tensor([0]),))
-    assert second.wait(10)
+    assert second.wait(60)
     assert taken == [0, 1]
     assert [number for number, _ in items] == [1, 2, 3]
 

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from services.context import Context
 from services.fleet import Member, Weights
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from services.tokens import Role
 from services.web import create_app
 from tests.support.conformance import assert_as_documented
+from tests.support.databases import make_schema
 from tests.support.registering import work
 
 CLASSES = ["mel", "nv"]
@@ -51,18 +53,19 @@ class Api:
         return self.call("POST", "jobs", user, json=body)
 
 
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
+@contextmanager
+def serving(home: Path) -> Iterator[Api]:
+    """With the data set `lesions`; nothing of it stays open."""
     settings = Settings.load(
         {
-            "BGPANET_HOME": str(tmp_path),
+            "BGPANET_HOME": str(home),
             "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0",
             "BGPANET_SOURCE_BUCKETS": "allowed",
         }
     )
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     counts = [{"class": name, "images": 60, "groups": 30} for name in CLASSES]
     with context.database.write() as session:
         session.execute(
@@ -88,9 +91,24 @@ def api(tmp_path: Path) -> Iterator[Api]:
     made.person("ada")
     made.person("bob")
     made.person("eve", "viewer")
-    yield made
-    context.database.close()
-    context.celery.close()
+    try:
+        yield made
+    finally:
+        context.database.close()
+        context.celery.close()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with serving(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One for many tests: for requests that are refused, and so leave it as it was."""
+    with serving(tmp_path_factory.mktemp("shared")) as made:
+        yield made
 
 
 def finished_job(api: Api, user: str, content: bytes = b"hello", classes: Sequence[str] = CLASSES) -> str:
@@ -127,8 +145,8 @@ ROUTES = _routes()
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer nope"}, {"Authorization": "Basic eDp5"}])
-def test_no_route_answers_without_a_valid_token(api: Api, method: str, path: str, header: dict[str, str]) -> None:
-    answer = api.client.open(f"/api/v1/{path}", method=method, headers=header)
+def test_no_route_answers_without_a_valid_token(shared: Api, method: str, path: str, header: dict[str, str]) -> None:
+    answer = shared.client.open(f"/api/v1/{path}", method=method, headers=header)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert answer.content_type == "application/problem+json"
@@ -195,8 +213,8 @@ CHANGING = [route for route in ROUTES if route[0] != "GET" and route[1].partitio
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGING)
-def test_a_viewer_can_use_no_route_that_changes_something(api: Api, method: str, path: str) -> None:
-    assert api.call(method, path, "eve", json={}).status_code == 403
+def test_a_viewer_can_use_no_route_that_changes_something(shared: Api, method: str, path: str) -> None:
+    assert shared.call(method, path, "eve", json={}).status_code == 403
 
 
 # ── Submitting ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,6 @@
 """Bad requests: each gets an answer that tells what is wrong, and nothing is stored, run or asked of other hosts."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from sqlalchemy import select
 from services import tokens
 from services.database import Database
 from services.errors import StorageError
-from services.tables import Base, Dataset, Job
+from services.tables import Dataset, Job
 from services.web import create_app
-from tests.unit.services.api.test_api import Api, finished_job
+from tests.support.databases import make_schema
+from tests.unit.services.api.test_api import Api, finished_job, serving
 from tests.unit.services.api.test_api import api as api  # a fixture
+from tests.unit.services.api.test_api import shared as shared  # a fixture
 
 PATHS = ["jobs", "datasets", "uploads", "tokens", "jobs/x/clone"]
 ELSEWHERE = [
@@ -59,21 +62,21 @@ def told(answer: Any) -> dict[str, str]:
         ({"on_failure": "fail-fast"}, "on_failure", "fail_fast"),
     ],
 )
-def test_a_wrong_name_is_told_with_the_nearest_that_would_do(api: Api, changes: Any, field: str, meant: str) -> None:
-    assert f"did you mean '{meant}" in told(api.submit(**changes))[field]
-    assert stored(api) == ([], ["d"])
+def test_a_wrong_name_is_told_with_the_nearest_that_would_do(shared: Api, changes: Any, field: str, meant: str) -> None:
+    assert f"did you mean '{meant}" in told(shared.submit(**changes))[field]
+    assert stored(shared) == ([], ["d"])
 
 
-def test_a_name_that_is_near_to_none_gets_the_list(api: Api) -> None:
-    detail = told(api.submit(spec={"model": "zzz"}))["spec.model"]
+def test_a_name_that_is_near_to_none_gets_the_list(shared: Api) -> None:
+    detail = told(shared.submit(spec={"model": "zzz"}))["spec.model"]
     assert "did you mean" not in detail
     assert "known: bgpanet, bgpanet_s" in detail
-    assert "registered: lesions" in told(api.submit(dataset="zzz"))["dataset"]
+    assert "registered: lesions" in told(shared.submit(dataset="zzz"))["dataset"]
 
 
-def test_a_wrong_format_is_told_with_the_nearest(api: Api) -> None:
+def test_a_wrong_format_is_told_with_the_nearest(shared: Api) -> None:
     body = {"name": "n", "format": "ham1000", "path": "/data"}
-    assert "did you mean 'ham10000'?" in told(api.call("POST", "datasets", json=body))["format"]
+    assert "did you mean 'ham10000'?" in told(shared.call("POST", "datasets", json=body))["format"]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +99,9 @@ def test_a_model_that_there_is_not_is_told_with_the_nearest(api: Api) -> None:
     assert (answer.status_code, "did you mean 'bgpanet_s'?" in answer.json["detail"]) == (404, True)
 
 
-def test_all_that_is_wrong_is_told_at_once(api: Api) -> None:
+def test_all_that_is_wrong_is_told_at_once(shared: Api) -> None:
     spec = {"modl": 1, "training": {"epochs": 0, "batch_size": "x", "seeed": 1}}
-    found = told(api.submit(dataset="nope", spec=spec, after=["x"]))
+    found = told(shared.submit(dataset="nope", spec=spec, after=["x"]))
     assert found.keys() == {
         "spec.modl",
         "spec.training.epochs",
@@ -129,10 +132,10 @@ def test_what_the_service_alone_knows_cannot_be_set(api: Api, field: str) -> Non
 
 
 @pytest.mark.parametrize("field", ["id", "version", "state", "digest", "files", "created_by", "synthetic", "job_id"])
-def test_what_is_found_out_of_a_data_set_cannot_be_set(api: Api, field: str) -> None:
+def test_what_is_found_out_of_a_data_set_cannot_be_set(shared: Api, field: str) -> None:
     body = {"name": "n", "format": "csv", "path": "/data", field: "x"}
-    assert field in told(api.call("POST", "datasets", json=body))
-    assert stored(api) == ([], ["d"])
+    assert field in told(shared.call("POST", "datasets", json=body))
+    assert stored(shared) == ([], ["d"])
 
 
 def test_where_data_lies_and_other_jobs_kinds_are_not_for_a_spec(api: Api) -> None:
@@ -141,11 +144,18 @@ def test_where_data_lies_and_other_jobs_kinds_are_not_for_a_spec(api: Api) -> No
 
 
 @pytest.mark.parametrize("field", ["id", "digest", "created_at", "revoked_at", "token"])
-def test_a_token_is_not_made_to_measure(api: Api, field: str) -> None:
-    assert field in told(api.call("POST", "tokens", json={"name": "n", "user": "u", field: "x"}))
+def test_a_token_is_not_made_to_measure(shared: Api, field: str) -> None:
+    assert field in told(shared.call("POST", "tokens", json={"name": "n", "user": "u", field: "x"}))
 
 
 # ── What is no JSON, and text that cannot be stored ───────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def with_a_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, str]]:
+    """For requests that are refused, and the id of the only job."""
+    with serving(tmp_path_factory.mktemp("with_a_job")) as made:
+        yield made, made.submit().json["id"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -158,53 +168,53 @@ def test_a_token_is_not_made_to_measure(api: Api, field: str) -> None:
     ],
     ids=lambda body: repr(body[:24]),
 )  # fmt: skip
-def test_a_body_that_is_no_json_to_be_used_is_refused(api: Api, path: str, body: bytes) -> None:
-    path = path.replace("x/clone", f"{api.submit().json['id']}/clone")
-    before = stored(api)
+def test_a_body_that_is_no_json_to_be_used_is_refused(with_a_job: tuple[Api, str], path: str, body: bytes) -> None:
+    api, job_id = with_a_job
+    path = path.replace("x/clone", f"{job_id}/clone")
     answer = api.call("POST", path, data=body, content_type="application/json")
     assert answer.status_code == 422
     assert "the body is not JSON that can be used" in answer.json["errors"][0]["detail"]
-    assert stored(api) == before
+    assert stored(api) == ([job_id], ["d"])
 
 
 @pytest.mark.parametrize("value", ["\0", "\ud800"])
 @pytest.mark.parametrize("where", ["name", "dataset", "spec"])
-def test_text_that_no_database_stores_is_refused_wherever_it_stands(api: Api, where: str, value: str) -> None:
+def test_text_that_no_database_stores_is_refused_wherever_it_stands(shared: Api, where: str, value: str) -> None:
     changes = {"spec": {"model": {"weights": value}}} if where == "spec" else {where: f"a{value}b"}
-    assert api.submit(**changes).status_code == 422
+    assert shared.submit(**changes).status_code == 422
 
 
 @pytest.mark.parametrize(
     "query", ["q=%00", "cursor=%00", "dataset=a%00", "color=red", "limit=1e3", "limit=-1", "q=%FF%00"]
 )
-def test_a_query_of_that_kind_is_refused_too(api: Api, query: str) -> None:
-    assert api.call("GET", f"jobs?{query}").status_code == 422
+def test_a_query_of_that_kind_is_refused_too(shared: Api, query: str) -> None:
+    assert shared.call("GET", f"jobs?{query}").status_code == 422
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 201, "ä", "a\tb"])
-def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
+def test_a_key_that_is_none_is_refused(shared: Api, key: str) -> None:
     body = {"kind": "train", "dataset": "lesions"}
-    assert api.call("POST", "jobs", json=body, headers={"Idempotency-Key": key}).status_code == 422
-    assert stored(api) == ([], ["d"])
+    assert shared.call("POST", "jobs", json=body, headers={"Idempotency-Key": key}).status_code == 422
+    assert stored(shared) == ([], ["d"])
 
 
 # ── Addresses ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("address", ELSEWHERE)
-def test_no_address_is_taken_for_a_data_set_but_buckets_that_are_allowed(api: Api, address: str) -> None:
+def test_no_address_is_taken_for_a_data_set_but_buckets_that_are_allowed(shared: Api, address: str) -> None:
     for source in ({"s3": address}, {"upload": address}):
-        assert api.call("POST", "datasets", json={"name": "n", "format": "csv", "source": source}).status_code == 422
+        assert shared.call("POST", "datasets", json={"name": "n", "format": "csv", "source": source}).status_code == 422
     if not address.startswith("/"):
-        assert "path" in told(api.call("POST", "datasets", json={"name": "n", "format": "csv", "path": address}))
-    assert stored(api) == ([], ["d"])
+        assert "path" in told(shared.call("POST", "datasets", json={"name": "n", "format": "csv", "path": address}))
+    assert stored(shared) == ([], ["d"])
 
 
 @pytest.mark.parametrize("address", ELSEWHERE)
-def test_no_address_is_taken_for_weights_or_a_model(api: Api, address: str) -> None:
-    assert "spec.model.weights" in told(api.submit(spec={"model": {"name": "bgpanet_t", "weights": address}}))
-    assert "spec.model" in told(api.submit(kind="predict", spec={"model": address}))
-    assert stored(api) == ([], ["d"])
+def test_no_address_is_taken_for_weights_or_a_model(shared: Api, address: str) -> None:
+    assert "spec.model.weights" in told(shared.submit(spec={"model": {"name": "bgpanet_t", "weights": address}}))
+    assert "spec.model" in told(shared.submit(kind="predict", spec={"model": address}))
+    assert stored(shared) == ([], ["d"])
 
 
 # ── Too much ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,18 +226,18 @@ def multipart(parts: int) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_hundred_thousand_parts_are_not_even_read(api: Api, path: str) -> None:
+def test_a_hundred_thousand_parts_are_not_even_read(shared: Api, path: str) -> None:
     data, content_type = multipart(100_000)
-    assert api.call("POST", path, data=data, content_type=content_type).status_code in (404, 413)
+    assert shared.call("POST", path, data=data, content_type=content_type).status_code in (404, 413)
     data, content_type = multipart(20_000)  # of a size that is allowed
-    assert api.call("POST", path, data=data, content_type=content_type).status_code in (404, 422)
-    assert stored(api) == ([], ["d"])
+    assert shared.call("POST", path, data=data, content_type=content_type).status_code in (404, 422)
+    assert stored(shared) == ([], ["d"])
 
 
 @pytest.mark.parametrize("parts", [20_000, 100_000])
-def test_the_form_to_sign_in_reads_no_such_thing_either(api: Api, parts: int) -> None:
+def test_the_form_to_sign_in_reads_no_such_thing_either(shared: Api, parts: int) -> None:
     data, content_type = multipart(parts)
-    assert api.client.post("/login", data=data, content_type=content_type).status_code == 413
+    assert shared.client.post("/login", data=data, content_type=content_type).status_code == 413
 
 
 # ── Tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,14 +246,14 @@ def test_the_form_to_sign_in_reads_no_such_thing_either(api: Api, parts: int) ->
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer \x01", "Bearer bgp_ä", f"Bearer {'x' * 5000}", "Token abc", "bearer"]
 )
-def test_what_is_no_token_is_401(api: Api, header: str) -> None:
-    answer = api.client.get("/api/v1/me", headers={"Authorization": header})
+def test_what_is_no_token_is_401(shared: Api, header: str) -> None:
+    answer = shared.client.get("/api/v1/me", headers={"Authorization": header})
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_a_token_of_another_installation_is_401(api: Api, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = Database(f"sqlite:///{tmp_path_factory.mktemp('other') / 'bgpanet.db'}")
-    Base.metadata.create_all(other.engine)
+    make_schema(other.url)
     _, secret = tokens.create(other, "test", "root", "admin")
     other.close()
     answer = api.client.get("/api/v1/me", headers={"Authorization": f"Bearer {secret}"})

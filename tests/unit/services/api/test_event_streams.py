@@ -93,7 +93,7 @@ def service(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setattr(streams, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(streams, "LONGEST_WAIT", 0.02)
     server = make_server("127.0.0.1", 0, api.client.application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield Service(api, f"http://127.0.0.1:{server.port}")
     places(api).closing = lambda: True

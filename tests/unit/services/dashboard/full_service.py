@@ -28,9 +28,10 @@ from services.fleet import Member, Weights
 from services.models import Wanted
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from services.tokens import Principal, Role
 from services.web import create_app
+from tests.support.databases import make_schema
 from tests.support.trained import CARD
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
@@ -111,7 +112,7 @@ def service(home: Path) -> Iterator[Service]:
     settings = Settings.load({"BGPANET_HOME": str(home), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     app = create_app(settings)
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     try:
         yield Service(app, context)
     finally:

@@ -12,8 +12,8 @@ from joserfc.jwk import RSAKey
 from services import tokens
 from services.context import Context
 from services.settings import OpenID, Settings
-from services.tables import Base
 from services.web import create_app
+from tests.support.databases import make_schema
 from tests.support.openid_provider import CLIENT, SECRET, Provider, provider
 from tests.unit.services.dashboard.browsing import csrf_of
 
@@ -43,7 +43,7 @@ def desk(issuer: Provider, tmp_path: Path) -> Iterator[FlaskClient]:
         Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0", **named})
     )
     context: Context = app.extensions["bgpanet"]
-    Base.metadata.create_all(context.database.engine)
+    make_schema(context.database.url)
     yield app.test_client()
     context.database.close()
     context.celery.close()

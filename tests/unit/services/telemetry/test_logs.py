@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from services.migration import migrate
 from services.settings import Settings
 from services.telemetry import logs
 from services.telemetry.logs import Format
 from services.web import create_app
+from tests.support.databases import make_schema
 
 log = logging.getLogger("tests.of.logs")
 
@@ -77,7 +77,7 @@ def test_ids_of_one_thread_are_not_those_of_another(written: io.StringIO) -> Non
 @pytest.fixture
 def client(tmp_path: Path) -> FlaskClient:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
-    migrate(settings.database_url)
+    make_schema(settings.database_url)
     return create_app(settings).test_client()
 
 

@@ -13,13 +13,13 @@ import pytest
 from services import jobs
 from services.claims import NewJob
 from services.database import Database
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.telemetry import catalogue, metrics
 from services.telemetry.catalogue import ALL
 from services.web import create_app
 from services.worker.lease import LeaseKeeper
+from tests.support.databases import make_schema
 
 ROOT = Path(__file__).parents[4]
 
@@ -41,7 +41,7 @@ def test_names_follow_prometheus_rules() -> None:
 
 def test_requests_are_counted_by_the_template_of_their_route(tmp_path: Path) -> None:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
-    migrate(settings.database_url)
+    make_schema(settings.database_url)
     client = create_app(settings).test_client()
     before = _requests(client.get("/metrics").text)
     for path in ("/api/v1/jobs/one", "/api/v1/jobs/two", "/nothing/here", "/nor/there"):

@@ -11,7 +11,6 @@ from services import jobs, tokens
 from services.claims import Claim, NewJob
 from services.context import Context
 from services.database import Database
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.tables import Dataset
@@ -20,6 +19,7 @@ from services.web import create_app
 from services.worker.watching import Watch
 from tests.support.clocked import DATASET, Clock
 from tests.support.collector import Collector, collector
+from tests.support.databases import make_schema
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 OFFER = Offer(("any", "cpu"))
@@ -42,7 +42,7 @@ def claimed(database: Database) -> Claim:
 
 def test_request_submission_every_attempt_and_its_epochs_are_one_trace(traces: Collector, tmp_path: Path) -> None:
     settings = Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
-    migrate(settings.database_url)
+    make_schema(settings.database_url)
     database = Context(settings).database
     with database.write() as session:
         counts = [{"class": name, "images": 60, "groups": 30} for name in ("mel", "nv")]

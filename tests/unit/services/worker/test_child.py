@@ -111,9 +111,9 @@ def test_children_do_not_outlive_their_server_and_the_next_start_has_a_new_one(t
         process, parent = psutil.Process(child.pid), psutil.Process(child.pid).parent()
         assert parent is not None
         parent.kill()
-        process.wait(10)
+        process.wait(60)
         with pytest.raises(ForkServerGone):
-            made.receive(10)
+            made.receive(60)
         again = made.start(request(tmp_path, model="nothing"))
         assert isinstance(events(again)[-1], Failure)
         for one in (child, again):

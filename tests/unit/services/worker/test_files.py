@@ -83,7 +83,7 @@ def test_a_checkpoint_that_is_kept_is_stored_though_newer_ones_come(tmp_path: Pa
             folder.mkdir()
             (folder / "model.safetensors").write_bytes(b"x" * step)
             uploader.checkpoint(CheckpointWritten(path=str(folder), step=step, epoch=step, kept=step in (3, 5)))
-            assert began.wait(10)
+            assert began.wait(60)
         gate.set()
         uploader.close()
         assert recorded == [1, 3, 5, 6]
@@ -112,7 +112,7 @@ def test_checkpoints_that_follow_each_other_share_no_stored_file(tmp_path: Path)
             (folder / "state.json").write_text(str(number))
             stored.clear()
             uploader.checkpoint(CheckpointWritten(path=str(folder), step=step, epoch=step))
-            assert stored.wait(10)
+            assert stored.wait(60)
         uploader.close()
         assert [len(each) for each in keys] == [2] * 5
         assert all(made.context.store.exists(key) for each in keys for key in each)

@@ -13,13 +13,13 @@ import pytest
 from bgpanet.data import synthetic
 from services import jobs, submission, views
 from services.context import Context
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.submission import Request
 from services.tokens import Principal
 from services.worker.child import ForkServer
 from services.worker.supervisor import Attempt
+from tests.support.databases import make_schema
 from tests.support.registering import register
 
 ADMIN = Principal("ada", "admin")
@@ -32,7 +32,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
     made = Context(
         Settings.load({"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"})
     )
-    migrate(made.settings.database_url)
+    make_schema(made.settings.database_url)
     synthetic.draw(tmp_path / "lesions", lesions=60)
     register(made, "lesions", tmp_path / "lesions")
     yield made

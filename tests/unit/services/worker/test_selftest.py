@@ -14,7 +14,6 @@ from services import jobs, submission, views
 from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
-from services.migration import migrate
 from services.order import Offer
 from services.settings import Settings
 from services.tokens import Principal
@@ -24,6 +23,7 @@ from services.worker.devices import Device
 from services.worker.selftest import problems
 from services.worker.slots import Slot
 from services.worker.supervisor import Attempt
+from tests.support.databases import make_schema
 from tests.support.registering import register
 
 ADMIN = Principal("ada", "admin")
@@ -43,7 +43,7 @@ class Computes(ForkServer):
 def context(tmp_path: Path) -> Iterator[Context]:
     values = {"BGPANET_HOME": str(tmp_path / "home"), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}
     made = Context(Settings.load(values))
-    migrate(made.settings.database_url)
+    make_schema(made.settings.database_url)
     yield made
     made.database.close()
     made.celery.close()

@@ -9,8 +9,8 @@ import pytest
 from services import fleet, views
 from services.database import Database
 from services.fleet import READY, Condition, Member, Weights
-from services.tables import Base
 from services.worker.slots import Slot, SlotPool
+from tests.support.databases import make_schema
 
 
 class Bench(Slot):
@@ -35,7 +35,7 @@ def test_an_unfit_slot_takes_no_wake_up_from_one_that_is_fit(unfit_is_last: bool
 def test_a_worker_that_was_killed_and_started_again_under_its_name_tells_what_it_is_now(tmp_path: Path) -> None:
     moments = iter(range(1_000, 100_000))
     database = Database(f"sqlite:///{tmp_path / 'b.db'}", clock=lambda: next(moments))
-    Base.metadata.create_all(database.engine)
+    make_schema(database.url)
     before = Member("w/0", "node", 1, "0.1.0", "CPU", ["any", "cpu"], ["old"], 8.0)
     after = Member("w/0", "node", 2, "0.2.0", "H100", ["any", "gpu"], ["new"], 85.5)
     started = []

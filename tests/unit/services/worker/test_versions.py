@@ -14,12 +14,13 @@ from services.context import Context
 from services.fleet import READY, Weights
 from services.order import Offer
 from services.settings import Settings
-from services.tables import Base, Dataset
+from services.tables import Dataset
 from services.tokens import Principal
 from services.worker import slots
 from services.worker.devices import Device
 from services.worker.slots import Slot
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 
 ADMIN = Principal("ada", "admin")
 
@@ -27,7 +28,7 @@ ADMIN = Principal("ada", "admin")
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
     made = Context(Settings.load({"BGPANET_HOME": str(tmp_path), "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}))
-    Base.metadata.create_all(made.database.engine)
+    make_schema(made.database.url)
     with made.database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
     yield made
