@@ -56,7 +56,7 @@ def find_devices(slots: int | None, gpus_per_slot: int = 1, choose: Choose | Non
 
 
 def _named(found: Sequence[Device], wanted: str | None) -> list[Device]:
-    """`visible`, but for one that is none of them, such as a MIG slice or a card of another host: its slot is unfit."""
+    """`visible`, but for a name that is none of them, such as a card of another host: its slot is unfit."""
     cards = visible(found, wanted)
     if found and not cards and wanted is not None and re.match(r"\s*(\d|GPU-|MIG-)", wanted):
         raise DriverBroken(f"CUDA_VISIBLE_DEVICES is {wanted}, which names none of this host's {len(found)} GPUs")

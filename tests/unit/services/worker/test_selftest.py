@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services import jobs, views
+from bgpanet.data import synthetic
+from services import jobs, submission, views
 from services.claims import NewJob
 from services.context import Context
 from services.fleet import Weights
@@ -23,6 +24,7 @@ from services.worker.selftest import problems
 from services.worker.slots import Slot
 from services.worker.supervisor import Attempt
 from tests.support.databases import make_schema
+from tests.support.registering import register
 
 ADMIN = Principal("ada", "admin")
 
@@ -237,3 +239,29 @@ def test_a_slot_whose_device_breaks_gives_its_job_back_takes_no_other_and_heals(
         draining.set()
         work.join(60)
         slot.close()
+
+
+def test_a_training_whose_gpu_is_gone_is_not_done_on_the_cpu(context: Context, tmp_path: Path) -> None:
+    """A real child of a slot that was given a GPU which does not answer."""
+    synthetic.draw(tmp_path / "lesions", lesions=30)
+    register(context, "lesions", tmp_path / "lesions")
+    spec = {
+        "model": "bgpanet_micro",
+        "image_size": 32,
+        "training": {"epochs": 1},
+        "split": {"folds": 2, "validation_folds": 2},
+    }
+    job, _ = submission.submit(context, ADMIN, submission.Request("train", "lesions", spec))
+    claim = jobs.claim(context.database, "w", Offer(["any"]), 60)
+    assert claim is not None
+    server = ForkServer({"CUDA_VISIBLE_DEVICES": "GPU-00000000"})
+    try:
+        attempt = Attempt(context, claim, server, 1, threading.Event())
+        attempt.run()
+    finally:
+        server.close()
+    assert attempt.broken is not None
+    (tried,) = views.list_attempts(context.database, ADMIN, job["id"])
+    assert (views.get_job(context.database, ADMIN, job["id"])["state"], tried["outcome"]) == ("queued", "worker_lost")
+    told = [event["detail"] for event in views.list_events(context.database, ADMIN, job["id"])]
+    assert any("CUDA_VISIBLE_DEVICES is GPU-00000000, and no GPU answers" in detail for detail in told)
