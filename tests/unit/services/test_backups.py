@@ -26,6 +26,7 @@ from services.tables import Base, Checkpoint, Dataset, Job, Transition, Upload, 
 from services.tokens import Principal
 from services.webhooks import NewWebhook
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 from tests.unit.services.test_jobs import claim, new_job, submit
 
 ADA = Principal("ada", "admin")
@@ -48,7 +49,7 @@ def old(tmp_path: Path) -> Iterator[Context]:
     """With a data set, a training that ended, one that runs and has a checkpoint, a failed family that is tried again,
     and what people made."""
     made = place(tmp_path / "old")
-    migrate(made.settings.database_url)
+    make_schema(made.settings.database_url)
     packed = stored(made, "datasets/d/images", b"images")
     with made.database.write() as session:
         session.add(Dataset(**{**DATASET, "files": {"images": packed.as_json()}}))

@@ -20,6 +20,7 @@ from services.settings import Settings
 from services.tables import Dataset
 from services.web import create_app
 from tests.support.clocked import DATASET
+from tests.support.databases import make_schema
 
 GOOD = secrets.token_urlsafe(24)
 
@@ -121,7 +122,7 @@ def test_the_keys_of_an_s3_server_elsewhere_are_not_those_of_its_manual(
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """With a database that has an admin's token."""
-    migrate(settings(tmp_path).database_url)
+    make_schema(settings(tmp_path).database_url)
     first_token(Context(settings(tmp_path)))
     return tmp_path
 
@@ -171,7 +172,7 @@ def test_an_api_without_tables_or_an_admins_token_says_what_to_run(tmp_path: Pat
 
 def test_the_first_token_is_an_admins_and_there_is_no_second_while_it_holds(tmp_path: Path) -> None:
     context = Context(settings(tmp_path))
-    migrate(context.settings.database_url)
+    make_schema(context.settings.database_url)
     secret = first_token(context)
     principal = tokens.verify(context.database, secret)
     assert principal is not None
@@ -230,7 +231,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(tmp_path: Path) -> N
 
 def test_first_token_prints_the_secret_alone(tmp_path: Path) -> None:
     made = settings(tmp_path)
-    migrate(made.database_url)
+    make_schema(made.database_url)
     database = Database(made.database_url)
     with database.write() as session:
         session.execute(insert(Dataset).values(**DATASET))
