@@ -93,6 +93,7 @@ def test_everything_that_is_wrong_stands_beside_its_field_and_what_was_typed_sta
         assert f'id="problem-{field}"' in answer.text
     assert 'id="problem-user"' not in answer.text
     assert "4 things to correct" in words_of(answer)
+    assert re.search(r'<div class="problem"[^>]* autofocus>', answer.text), "the page opens there"
     assert 'value="&lt;script&gt;alert(1)&lt;/script&gt;"' in answer.text
     assert EVIL not in answer.text
     assert re.search(r'value="manage" checked', answer.text)
