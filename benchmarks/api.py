@@ -76,6 +76,7 @@ def _measured(kind: str, url: str, folder: Path) -> Iterator[tuple[str, Ratio | 
                 yield f"P14, {kind}, {what}, p99", Figure(f"milliseconds, {told}", 1000 * percentile(of_kind, 99))
             refused = sum(one.status != 200 for one in found)
             yield f"P14, {kind}, refused", Figure(f"requests of {len(found)} that were not answered by 200", refused)
+            caller = Caller(address, secrets)  # the one before was idle too long, and was cut off
             first, last = f"jobs?limit={PAGE}", f"jobs?limit={PAGE}&cursor={filled.every[PAGE]}"
             pages = compare("the last page", lambda: caller.ask(last), "the first", lambda: caller.ask(first), pairs=31)
             yield f"P14, {kind}, pages", pages
