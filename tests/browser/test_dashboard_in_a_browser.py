@@ -88,8 +88,11 @@ def test_nobody_asks_again_when_nothing_runs(site: Site, visitor: Visit) -> None
             page.goto(address)
         expect(page.locator("#curves .main-svg").first).to_be_attached()
         page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(500)
-        visitor.requests.clear()
+        for _ in range(20):  # the last round, which a slow machine draws for a while
+            visitor.requests.clear()
+            page.wait_for_timeout(1000)
+            if not visitor.requests:
+                break
         page.wait_for_timeout(3000)
         assert visitor.requests == [], address
 
