@@ -15,9 +15,10 @@ SIZE = 224
 
 def measure() -> Iterator[tuple[str, Ratio | str]]:
     """(goal, what was measured or why it could not be)."""
-    device = choose_compute("auto").device
+    compute = choose_compute("auto")
+    compute.activate()
+    device, precision = compute.device, compute.precision
     batch = 128 if device.type == "cuda" else 2
-    precision = choose_compute("auto").precision
     yield "P1", compare(
         f"training step of bgpanet, {precision}, batch {batch}", _step("bgpanet", batch, precision == "bf16"),
         f"of swin_b, {precision}", _step("swin_b", batch, precision == "bf16"),

@@ -24,6 +24,7 @@ from services.tables import SHARED, Dataset, Job, Project, ProjectMember, Regist
 from services.tokens import ROLES, Principal, Role
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
+LONGEST_USER = 200  # characters, as in the tables
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,10 @@ def put_member(database: Database, principal: Principal, project: str, user: str
         NotFound: there is no such project.
         Forbidden: only its admins may.
         Conflict: nobody would be left who is its admin.
+        InvalidInput: no user can be called like that.
     """
+    if len(user) > LONGEST_USER:
+        raise InvalidInput.one("user", f"must have {LONGEST_USER} characters at most, not {len(user)}")
     with database.write() as session:
         _hold(session, principal, project)
         if role != "admin":

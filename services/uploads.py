@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 
 from bgpanet.errors import InvalidInput, Problem
 from services import audit, projects
@@ -189,17 +189,18 @@ def used(database: Database, upload_id: str, dataset_id: str) -> None:
 
 
 def remove(context: Context, principal: Principal, upload_id: str) -> None:
-    """Deletes an upload. Raises NotFound; Conflict while a data set is registered from it."""
+    """Deletes an upload. Raises NotFound; Conflict while a data set is registered or a model imported from it."""
     row = _find_to_change(context, principal, upload_id)
     with context.database.write() as session:
-        being_read = select(Dataset.id).where(Dataset.id == Upload.dataset_id, Dataset.state == "registering").exists()
+        being_read = or_(*_becomes("registering", "importing"))
         taken = session.execute(
             update(Upload).where(Upload.id == row.id, ~being_read).values(state="expired").returning(Upload.id)
         ).first()
         if taken is not None:
             audit.append(context.database, session, Act(principal, "upload.remove", upload_id, row.project))
     if taken is None:
-        raise Conflict(f"data set {row.dataset_id} is being registered from upload {upload_id}")
+        made = f"data set {row.dataset_id} is being registered" if row.dataset_id else "a model is being imported"
+        raise Conflict(f"{made} from upload {upload_id}")
     _drop(context, row)
 
 
@@ -208,17 +209,7 @@ def sweep(context: Context) -> list[str]:
 
     Raises SQLAlchemyError.
     """
-    of_dataset = select(Dataset.id).where(Dataset.id == Upload.dataset_id)
-    of_model = select(ModelVersion.id).join(Job, Job.id == ModelVersion.job_id)
-    of_model = of_model.where(Job.kind == "import", Job.spec["source"].as_string() == Upload.id)
-    being_read = or_(
-        of_dataset.where(Dataset.state == "registering").exists(),
-        of_model.where(ModelVersion.state == "importing").exists(),
-    )
-    served = or_(
-        of_dataset.where(Dataset.state.in_(DONE)).exists(),
-        of_model.where(ModelVersion.state.in_(DONE)).exists(),
-    )
+    being_read, served = or_(*_becomes("registering", "importing")), or_(*_becomes(*DONE))
     old = Upload.created_at < now_ms() - KEPT_MS
     with context.database.write() as session:
         session.execute(update(Upload).where((old | served) & ~being_read).values(state="expired"))
@@ -231,6 +222,14 @@ def sweep(context: Context) -> list[str]:
         except StorageError as error:
             log.warning("upload %s stays until the next sweep: %s", row.id, error)
     return gone
+
+
+def _becomes(*states: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Whether an upload's data set, and whether its model, is in one of these states."""
+    of_dataset = select(Dataset.id).where(Dataset.id == Upload.dataset_id)
+    of_model = select(ModelVersion.id).join(Job, Job.id == ModelVersion.job_id)
+    of_model = of_model.where(Job.kind == "import", Job.spec["source"].as_string() == Upload.id)
+    return of_dataset.where(Dataset.state.in_(states)).exists(), of_model.where(ModelVersion.state.in_(states)).exists()
 
 
 def _drop(context: Context, row: Upload) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from bgpanet.errors import InvalidInput
 from services import jobs, model_jobs, models, retention, submission, uploads, views
@@ -304,6 +304,10 @@ def test_an_upload_goes_once_it_became_a_model_and_not_before(context: Context) 
     with context.database.write() as session:
         session.execute(update(Upload).values(created_at=0))
     assert uploads.sweep(context) == [], "it is being read, however old it is"
+    with context.database.read() as session:
+        upload_id = session.scalars(select(Upload.id)).one()
+    with pytest.raises(Conflict, match="a model is being imported"):
+        uploads.remove(context, ADA, upload_id)
     end_import(context, "weights")
     assert len(uploads.sweep(context)) == 1
     begin_import(context)

@@ -114,6 +114,12 @@ def test_only_admins_of_a_project_change_it(database: Database, derma: str) -> N
     assert projects.list_members(database, ADA, derma) == before
 
 
+def test_a_name_that_no_user_can_have_is_refused(database: Database, derma: str) -> None:
+    with pytest.raises(InvalidInput, match="200 characters at most"):
+        projects.put_member(database, ADA, derma, "u" * 201, "viewer")
+    assert projects.put_member(database, ADA, derma, "u" * 200, "viewer")["user"] == "u" * 200
+
+
 def test_somebody_always_can_change_the_members(database: Database, derma: str) -> None:
     for who in (ADA, ROOT):
         with pytest.raises(Conflict, match="only admin"):
