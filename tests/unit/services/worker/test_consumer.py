@@ -1,7 +1,9 @@
-"""A worker looks for Redis every two seconds, however long that has been away."""
+"""A worker looks for Redis every two seconds, however long that has been away; what else ends it is an error."""
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,3 +37,38 @@ def test_the_waits_between_attempts_to_reach_redis_do_not_grow(
     waits = re.findall(r"Trying again in (\S+) seconds", caplog.text)
     assert waits == ["2.00"] * 6
     app.close()
+
+
+BREAKS = """
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import services.worker
+from services.context import Context
+from services.settings import Settings
+from services.worker import WorkerOptions, run_worker
+from services.worker.consumer import Consumer
+
+def breaks(consumer):
+    raise RuntimeError("Redis said what Celery does not know")
+
+logging.basicConfig(level=logging.WARNING)
+Consumer.start = breaks
+nothing = lambda: None
+services.worker.Slot = lambda *given: SimpleNamespace(give_back=nothing, drain=nothing)
+services.worker.SlotPool = lambda slots: SimpleNamespace(give_back=nothing, drain=nothing, close=nothing)
+nowhere = {"BGPANET_HOME": sys.argv[1], "BGPANET_REDIS_URL": "redis://127.0.0.1:1/0"}
+run_worker(Context(Settings.load(nowhere)), WorkerOptions(name="w"))
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_celery_gave_up_does_not_end_as_one_that_was_told_to_leave(tmp_path: Path) -> None:
+    """`bgpanet up` starts only that one again: else nobody would work any more."""
+    command = [sys.executable, "-c", BREAKS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Redis said what Celery does not know" in done.stderr
+    assert "ended without being told to" in done.stderr
+    assert done.returncode == 1
