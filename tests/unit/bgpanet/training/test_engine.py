@@ -138,7 +138,7 @@ def test_a_checkpoint_of_a_newer_version_is_left_to_that_and_is_no_fault_of_the_
     """Older workers go on beside newer ones: a job that fails for this is tried again, `internal` never is."""
     with pytest.raises(Interrupted):
         fit(task(net()), tmp_path, silent, stop=lambda: True)
-    monkeypatch.setattr("bgpanet.training.resume.State", lambda **position: State(**position, later=1))
+    monkeypatch.setattr("bgpanet.training.resume.State", lambda **position: State(**{**position, "later": 1}))
     with pytest.raises(CheckpointError, match=r"written by a newer version.*later") as caught:
         fit(task(net()), tmp_path, silent)
     assert caught.value.reason == "storage"
