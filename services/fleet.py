@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from sqlalchemy import and_, case, delete, insert, null, select, update
+from sqlalchemy import and_, case, delete, false, insert, null, select, update
 
 from bgpanet.catalogue import IMAGENET_FILES
 from services.database import Also, Database, nothing, now_ms
@@ -83,9 +83,10 @@ def beat(
     weights: Weights,
     condition: Condition = READY,
     use: Use | None = None,
+    is_first: bool = False,
 ) -> bool:
     """Registers the slot, or tells that it is still there: with its present job, figures of host and device, weights
-    within reach, and whether it takes jobs. use: how busy it was since this was told last.
+    within reach, and whether it takes jobs. use: how busy it was since this was told last. is_first: of its process.
 
     Returns whether its worker was asked to leave.
     """
@@ -97,8 +98,9 @@ def beat(
         "seen_at": now_ms(),
     }
     present |= {**asdict(member), **lists, **asdict(condition)}
-    # One that was killed and started again under its name may offer something else.
-    is_same = and_(Worker.host == member.host, Worker.pid == member.pid)
+    # One that was killed and started again under its name may offer something else. In a container each has the number
+    # of the one before: whoever begins is no other's successor in what that was told.
+    is_same = false() if is_first else and_(Worker.host == member.host, Worker.pid == member.pid)
     began = case((is_same, Worker.started_at), else_=now_ms())
     told = case((is_same, Worker.told_to_leave_by), else_=null())  # that was said to the one before
     known = update(Worker).where(Worker.name == member.name)

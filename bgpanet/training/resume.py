@@ -51,7 +51,7 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
     """Where the run stands by the newest whole checkpoint, and the weights kept so far; the beginning without one.
 
     Raises:
-        CheckpointError: it belongs to another run, or not all processes found the same.
+        CheckpointError: it belongs to another run or a newer version, or not all processes found the same.
     """
     found = newest_valid(folder)
     device = str(task.compute.describe()["device"])
@@ -76,7 +76,10 @@ def restore(task: Task, folder: Path, report: Report) -> tuple[State, dict[str, 
         task.scaler.load_state_dict(snapshot.state["scaler"])
     own = {name: value for name, value in snapshot.optimizer.items() if not name.startswith((LOSS, AVERAGE))}
     load_state_tensors(task.optimizer, task.model, own)
-    state = State(**snapshot.state["position"])
+    try:
+        state = State(**snapshot.state["position"])
+    except TypeError as error:  # filed so that a job is tried again, maybe by the worker that wrote it
+        raise CheckpointError(f"{path} was written by a newer version, which may go on from it: {error}") from None
     report(Started(step=state.step))
     report(Log(message=f"going on after step {state.step}, epoch {state.epoch}"))
     if not state.images_at_once or state.images_at_once[-1][1] != task.training.images_at_once:

@@ -113,7 +113,8 @@ def _update(task: Task, step: int, rate: float) -> None:
     task.scaler.step(task.optimizer)
     task.scaler.update()
     if task.scaler.is_enabled() and task.scaler.get_scale() < LEAST_SCALE:
-        raise NonFiniteLoss(f"no gradient up to step {step + 1} was finite, however little it was scaled; take bf16")
+        told = f"the gradients of the last steps up to step {step + 1} were not finite, however little they were scaled"
+        raise NonFiniteLoss(f"{told}; take bf16")
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -10,6 +10,7 @@ from functools import partial
 from celery.signals import setup_logging, worker_shutting_down
 
 from services.context import Context
+from services.errors import ServiceError
 from services.queue import WAKE, queue_name
 from services.worker.departure import Departure
 from services.worker.devices import find_devices, labels_of
@@ -39,6 +40,7 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
     Raises:
         ValueError: a label is none.
         Conflict: it is to take free GPUs, and there are none.
+        ServiceError: it ended without being told to; whatever keeps it going has to start it again.
     """
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
     choose = None
@@ -88,6 +90,8 @@ def run_worker(context: Context, options: WorkerOptions) -> None:
                 "--without-heartbeat",
             ]
         )
+        if not departure.is_set():  # Celery logs what it can not go on after, and returns as if all were well
+            raise ServiceError("the worker ended without being told to; its log says why")
     finally:
         if not departure.is_set():
             departure.ask()

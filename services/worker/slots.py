@@ -174,16 +174,16 @@ class Slot:
             log.warning("the registration of %s stays until it is forgotten: %s", self.member.name, error)
 
     def _beat(self) -> None:
-        meter = UseMeter()
+        meter, is_first = UseMeter(), True
         while True:
             try:
                 told = figures(self.context.settings.home, self.device)
                 told |= self._watch.figures if self._watch else {}
                 job_id = None if self.lease is None else self.lease.job_id
                 use = meter.saw(job_id is not None, told)
-                asked = fleet.beat(
-                    self.context.database, self.member, job_id, told, self.weights(), self.condition, use
-                )
+                present = (job_id, told, self.weights(), self.condition, use, is_first)
+                asked = fleet.beat(self.context.database, self.member, *present)
+                is_first = False
                 if use is not None:
                     meter.told()
                 if asked:

@@ -14,8 +14,9 @@ from tests.support.clocked import Clock
 MINUTE, HOUR = 60.0, 3600.0
 
 
-def beat(database: Database, name: str, pid: int = 1, use: Use | None = None) -> bool:
-    return fleet.beat(database, Member(name, "node", pid, "0.1.0", "CPU", ("any", "cpu")), None, {}, Weights(), use=use)
+def beat(database: Database, name: str, pid: int = 1, use: Use | None = None, is_first: bool = False) -> bool:
+    member = Member(name, "node", pid, "0.1.0", "CPU", ("any", "cpu"))
+    return fleet.beat(database, member, None, {}, Weights(), use=use, is_first=is_first)
 
 
 def states(database: Database) -> dict[str, str]:
@@ -46,6 +47,20 @@ def test_a_worker_that_was_started_again_under_the_name_is_not_the_one_that_was_
     assert not beat(database, "gpu-1/0", pid=2)
     assert states(database) == {"gpu-1/0": "idle"}
     assert not beat(database, "gpu-1/0", pid=2)
+
+
+def test_nor_is_one_whose_container_gave_it_the_number_of_the_one_before(database: Database, clock: Clock) -> None:
+    """It would be asked whenever it begins, for ever: one that was killed while it left has not signed off."""
+    assert not beat(database, "gpu-1/0", is_first=True)
+    fleet.drain(database, "gpu-1", "ada")
+    assert beat(database, "gpu-1/0")
+    clock.forward(5)
+    before = views.list_workers(database)[0]["started_at"]
+    assert not beat(database, "gpu-1/0", is_first=True)
+    assert states(database) == {"gpu-1/0": "idle"}
+    assert views.list_workers(database)[0]["started_at"] > before
+    fleet.drain(database, "gpu-1", "ada")
+    assert beat(database, "gpu-1/0")
 
 
 def test_who_is_not_there_or_hears_nothing_is_not_asked(database: Database, clock: Clock) -> None:

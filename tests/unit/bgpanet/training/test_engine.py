@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bgpanet.compute import Compute
 from bgpanet.data.augmentation import mix
 from bgpanet.data.batches import balanced_order
-from bgpanet.errors import Interrupted, InvalidInput, NonFiniteLoss, OutOfMemory
+from bgpanet.errors import CheckpointError, Interrupted, InvalidInput, NonFiniteLoss, OutOfMemory
 from bgpanet.events import Event, Log
 from bgpanet.losses import DualTailedLoss
 from bgpanet.models import build_model
@@ -132,6 +132,20 @@ def test_a_run_that_goes_on_on_another_device_tells_of_both(
     assert told.startswith("cpu then H100: ")
 
 
+def test_a_checkpoint_of_a_newer_version_is_left_to_that_and_is_no_fault_of_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older workers go on beside newer ones: a job that fails for this is tried again, `internal` never is."""
+    with pytest.raises(Interrupted):
+        fit(task(net()), tmp_path, silent, stop=lambda: True)
+    monkeypatch.setattr("bgpanet.training.resume.State", lambda **position: State(**{**position, "later": 1}))
+    with pytest.raises(CheckpointError, match=r"written by a newer version.*later") as caught:
+        fit(task(net()), tmp_path, silent)
+    assert caught.value.reason == "storage"
+    monkeypatch.undo()
+    assert fit(task(net()), tmp_path, silent).state.step > 0
+
+
 def test_validation_has_no_more_images_at_once_than_a_step() -> None:
     sizes: list[int] = []
     made = task(net(), micro_batch_size=3)
@@ -193,10 +207,11 @@ def test_fp16_scales_the_loss_and_leaves_out_a_step_that_overflows() -> None:
 
 def test_fp16_steps_that_all_overflow_are_no_training() -> None:
     made, state = task(net(), precision="fp16", epochs=20), State()
+    step(made, state)  # that one did not: nothing is said of it
     made.model.register_forward_hook(lambda module, inputs, output: InfiniteSlope.apply(output))
     for _ in range(36):  # 2^16 halved until it is 2^-20
         step(made, state)
-    with pytest.raises(NonFiniteLoss, match="no gradient up to step 37 was finite"):
+    with pytest.raises(NonFiniteLoss, match="of the last steps up to step 38 were not finite"):
         step(made, state)
 
 

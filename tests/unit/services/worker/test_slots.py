@@ -2,13 +2,16 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from services import fleet, views
 from services.database import Database
 from services.fleet import READY, Condition, Member, Weights
+from services.worker.devices import Device
 from services.worker.slots import Slot, SlotPool
 from tests.support.databases import make_schema
 
@@ -53,3 +56,25 @@ def test_a_worker_that_was_killed_and_started_again_under_its_name_tells_what_it
         started.append(row["started_at"])
     assert started[0] == started[1] < started[2] == started[3]
     database.close()
+
+
+def test_a_slot_says_that_it_begins_until_it_was_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = Slot.__new__(Slot)
+    slot.context = SimpleNamespace(settings=SimpleNamespace(home=tmp_path), database=None)  # type: ignore[assignment]
+    slot.member, slot.device, slot.weights = Member("w/0", "node", 1, "0.1.0", "CPU", []), Device("CPU"), Weights
+    slot.lease, slot._watch, slot.condition = None, None, READY
+    slot._news, slot._leaving = threading.Event(), threading.Event()
+    said: list[bool] = []
+
+    def hear(*told: Any) -> bool:
+        said.append(told[-1])
+        slot._news.set()
+        if len(said) == 4:
+            slot._leaving.set()
+        if len(said) < 3:
+            raise OperationalError("", None, Exception("the database is away"))
+        return False
+
+    monkeypatch.setattr(fleet, "beat", hear)
+    slot._beat()
+    assert said == [True, True, True, False]
