@@ -71,7 +71,7 @@ def test_a_worker_that_is_drained_through_the_api_leaves_and_its_job_ends_elsewh
     first, database = running.worker("first"), running.context.database
 
     def submit() -> str:
-        asked = Request("train", "lesions", tiny_spec(24, patience=24, checkpoint_seconds=0))
+        asked = Request("train", "lesions", tiny_spec(120, patience=120, checkpoint_seconds=0))
         return str(submission.submit(running.context, ADMIN, asked)[0]["id"])
 
     def done(job_id: str) -> bool | None:
@@ -87,11 +87,11 @@ def test_a_worker_that_is_drained_through_the_api_leaves_and_its_job_ends_elsewh
     undisturbed, moved = submit(), submit()
     running.until(lambda: done(undisturbed), "the first job ends")
     running.until(lambda: views.list_checkpoints(database, ADMIN, moved) or None, "the second one has a checkpoint")
-    second = running.worker("second")
     headers = {"Authorization": f"Bearer {tokens.create(database, 'test', 'ada', 'admin')[1]}"}
     answer = create_app(running.context.settings).test_client().post("/api/v1/workers/first/drain", headers=headers)
     assert (answer.status_code, [row["state"] for row in answer.get_json()["items"]]) == (202, ["draining"])
     assert first.process.wait(60) == 0
+    second = running.worker("second")
     running.until(lambda: done(moved), "the job ends elsewhere", 300)
     attempts = [(row["worker"], row["outcome"]) for row in views.list_attempts(database, ADMIN, moved)]
     assert attempts == [("first/0", "released"), ("second/0", "succeeded")]
