@@ -71,7 +71,8 @@ def register() -> BaseResponse | tuple[str, int]:
 
 
 def _form(values: Mapping[str, str], problems: Sequence[Problem] = ()) -> str:
-    mine = [one["id"] for one in projects.list_projects(context().database, reader()) if may_change(one["id"])]
+    seen = projects.list_projects(context().database, reader())
+    mine = [one["id"] for one in seen if reader().is_admin or one["role"] in ("researcher", "admin")]
     try:
         job = views.get_job(context().database, reader(), values["job"])
     except NotFound:
