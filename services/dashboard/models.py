@@ -36,7 +36,7 @@ def page() -> str:
         "models.html",
         models=found.items,
         newest=newest,
-        figures={model_id: main_figure(version["metrics"]) for model_id, version in newest.items()},
+        figures={model_id: main_figure(_measured(version)) for model_id, version in newest.items()},
         jobs=views.visible_among(context().database, reader(), jobs),
         next_cursor=found.next_cursor,
         q=q,
@@ -109,7 +109,7 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
         "model": model,
         "versions": versions,
         "chosen": chosen,
-        "figures": {one["id"]: main_figure(one["metrics"]) for one in versions},
+        "figures": {one["id"]: main_figure(_measured(one)) for one in versions},
         "jobs": views.visible_among(database, principal, jobs),
         "may_change": reader().may_write and may_change(model["project"]),
         "ready": [one["version"] for one in versions if one["state"] == "ready"],
@@ -119,7 +119,7 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
     return render_template(
         "model.html",
         **values,
-        results=results(chosen["metrics"]),
+        results=results(_measured(chosen)),
         card=_card(chosen),
         exports=_exports(chosen),
         has_dataset=_sees_dataset(chosen["provenance"].get("dataset_id")),
@@ -142,6 +142,12 @@ def may_change(project: str) -> bool:
     """Whether who looks may add to a project's models, and move their aliases."""
     role = projects.role_in(context().database, reader(), project)
     return role is not None and ROLES.index(role) >= ROLES.index("researcher")
+
+
+def _measured(version: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The figures that were measured here. What an imported version tells of itself is a stranger's word, and may be
+    anything: it is shown as it is, unchecked, with where the version came from."""
+    return version["metrics"] if version["source"] == "trained" else {}
 
 
 def _card(version: Mapping[str, Any]) -> str | None:

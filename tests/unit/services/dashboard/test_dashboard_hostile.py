@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse
 
@@ -13,10 +14,12 @@ from services.audit import Head
 from services.dashboard import submit
 from services.dashboard.forms import groups_of, read_spec
 from services.projects import NewProject
+from services.tables import ModelVersion
 from services.tokens import Principal, Role
 from tests.unit.services.dashboard.browsing import csrf_of, words_of
 from tests.unit.services.dashboard.conftest import SignIn
 from tests.unit.services.dashboard.full_service import Service, add_datasets
+from tests.unit.services.dashboard.test_dashboard_models import register
 from tests.unit.services.dashboard.test_dashboard_statements import counted
 
 JSON_FIELD = next(one.name for group in groups_of("study", {}) for one in group.fields if one.kind == "json")
@@ -136,3 +139,27 @@ def test_an_image_is_read_when_it_is_looked_at_and_no_further_than_it_may_be_lar
     assert (len(first.content), [stream.tell() for stream in streams]) == (6, [6, 0])
     assert trials._checked(first.content)[0] == "has more than 5 bytes"
     assert next(images).content == b"1234"
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"figures": 5},
+        {"pooled": "0.9", "intervals": [1]},
+        {"figures": {"balanced_accuracy": 0.987, "confusion_matrix": [[1]], "per_class": [1]}, "intervals": {"a": 1}},
+        {"figures": {"balanced_accuracy": 0.987}, "intervals": {"balanced_accuracy": [0.98, 0.99]}},
+    ],
+)
+def test_figures_that_an_imported_model_tells_of_itself_are_no_figures_of_ours(
+    made: Service, sign_in: SignIn, metrics: dict[str, Any]
+) -> None:
+    add_datasets(made)
+    register(made)
+    told = {"kind": "imported", "file": "ours.zip", "told": {"metrics": metrics}}
+    with made.context.database.write() as session:
+        session.execute(update(ModelVersion).values(source="imported", metrics=metrics, provenance=told))
+    client = sign_in("ada", "researcher")
+    for path in ("/models", "/models/lesions", "/models/lesions/versions/1"):
+        page = client.get(path)
+        assert (page.status_code, "not evaluated here" in words_of(page)) == (200, True)
+        assert "0.987" not in words_of(page).partition("What its files say of themselves, unchecked")[0]
