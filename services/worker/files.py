@@ -115,8 +115,8 @@ class Workbench:
         return {**image, "file": str(path)}
 
     def _fingerprints(self) -> dict[str, str]:
-        """Files of fingerprints of the data sets that are ready, but for other versions of the same. Whoever sees this one
-        reads what it has in common with others: they are those that all of them see."""
+        """Files of fingerprints of the data sets that are ready, but for other versions of the same. Whoever sees this
+        one reads what it has in common with others: they are those that all of them see."""
         with self.context.database.read() as session:
             own = session.scalars(select(Dataset).where(Dataset.id == self.claim.dataset_id)).one()
             query = select(Dataset, Artifact).join(Artifact, Artifact.job_id == Dataset.job_id)
