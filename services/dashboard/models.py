@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
@@ -224,10 +224,12 @@ def drop_alias(model_id: str, alias: str) -> BaseResponse:
 
 @routes.post("/<model_id>/remove")
 def remove(model_id: str) -> BaseResponse:
-    """Removes the files of the version that is named, or of all."""
+    """Removes the files of the version that is named, or of all where the field is sent empty."""
     principal = writer()
     models.require(context().database, principal, model_id)
-    version = request.form.get("version") or None
+    if "version" not in request.form:
+        abort(400, "the form does not say of which version")
+    version = request.form["version"] or None
     models.remove(context(), principal, model_id, version)
     flash(f"Version {version} was removed." if version else "All versions were removed.")
     return redirect(url_for("dashboard.models.show", model_id=model_id), code=303)

@@ -163,3 +163,11 @@ def test_figures_that_an_imported_model_tells_of_itself_are_no_figures_of_ours(
         page = client.get(path)
         assert (page.status_code, "not evaluated here" in words_of(page)) == (200, True)
         assert "0.987" not in words_of(page).partition("What its files say of themselves, unchecked")[0]
+
+
+def test_all_versions_of_a_model_are_removed_only_where_the_form_says_so(made: Service, sign_in: SignIn) -> None:
+    add_datasets(made)
+    register(made)
+    client = sign_in("ada", "researcher")
+    assert post(client, "/models/lesions/remove").status_code == 400
+    assert "1 version, the newest 1" in words_of(client.get("/models"))
