@@ -24,7 +24,7 @@ MOST_CARD = 1_000_000
 MOST_WEIGHTS = 8 * 10**9
 MOST_MEMBERS = 20
 TAKEN_ALONG = ("about.json", "model_card.md", "SHA256SUMS")  # what an export has besides; told as it is, never used
-MOST_ABOUT = 10_000_000
+MOST_ABOUT = 1_000_000  # bytes; it goes with every answer that shows the version
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _MEMBER = re.compile(r"(fold-\d{1,2}/)?(model\.safetensors|model\.json)")
 
@@ -49,6 +49,11 @@ def import_model(spec: ImportSpec, place: Workplace) -> dict[str, Any]:
     for member in members:
         load_bundle(member)
     cards = load_cards(folder)
+    card = cards[0].model_dump(mode="json")
+    try:
+        _storable(card)
+    except ValueError as error:
+        raise InvalidInput.one(CARD, f"can't be kept: {error}") from None
     places = {}
     for member in members:
         for name in (WEIGHTS, CARD):
@@ -58,7 +63,7 @@ def import_model(spec: ImportSpec, place: Workplace) -> dict[str, Any]:
             place.hand_in(handed)
     summary = {
         "members": len(cards),
-        "card": cards[0].model_dump(mode="json"),
+        "card": card,
         "metrics": _dictionary(about.get("metrics")),
         "provenance": {"kind": "imported", "file": spec.name, "told": about},
         "places": places,
@@ -69,6 +74,16 @@ def import_model(spec: ImportSpec, place: Workplace) -> dict[str, Any]:
 
 def _dictionary(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _storable(value: Any) -> Any:
+    """`value`, where a database can keep it and a page show it. Raises ValueError: it has half a surrogate pair, NUL,
+    or a number that JSON does not have."""
+    told = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    told.encode()
+    if "\\u0000" in told:
+        raise ValueError("text must not contain NUL")
+    return value
 
 
 def _told(member: Path, folder: Path) -> str:
@@ -111,7 +126,7 @@ def _taken(sizes: dict[str, int], opened: Any, folder: Path) -> dict[str, Any]:
         return {}
     with opened("about.json") as stream:
         try:
-            return _dictionary(json.loads(stream.read(MOST_ABOUT)))
+            return _dictionary(_storable(json.loads(stream.read(MOST_ABOUT))))
         except (ValueError, RecursionError):
             raise InvalidInput.one("about.json", "is not JSON; leave it out") from None
 

@@ -138,8 +138,12 @@ def verify(database: Database, kept: Head | None = None, begin: Head | None = No
     read at most. One after the other, such parts tell the same as one reading of all.
     """
     head = begin = begin or Head(0, START)
-    if begin.number and (why := _has_changed(database, begin)):
+    if begin.number and (why := _has_changed(database, begin, "when it was read")):
         return Verdict(Head(0, START), begin.number, why)
+    # One that is kept from before is not met on the way; the digests from it to where this begins follow from its own.
+    before = kept if kept is not None and 0 < kept.number <= begin.number else None
+    if before and (why := _has_changed(database, before, "the head that was kept")):
+        return Verdict(Head(0, START), before.number, why)
     for row in _entries(database, begin.number):
         if most is not None and head.number - begin.number >= most:
             return Verdict(head, is_whole=False)
@@ -156,13 +160,13 @@ def verify(database: Database, kept: Head | None = None, begin: Head | None = No
     return Verdict(head)
 
 
-def _has_changed(database: Database, head: Head) -> str:
-    """What is wrong with the entry of a head, by the digest that it has now; empty: nothing."""
+def _has_changed(database: Database, head: Head, what: str) -> str:
+    """What is wrong with the entry of a head, by the digest that it has now; empty: nothing. what: the head is."""
     with database.read() as session:
         digest = session.scalar(select(AuditEntry.digest).where(AuditEntry.number == head.number))
     if digest is None:
         return "is missing"
-    return "" if digest == head.digest else "is another one than when it was read"
+    return "" if digest == head.digest else f"is another one than {what}"
 
 
 def _entries(database: Database, after: int) -> Iterator[AuditEntry]:

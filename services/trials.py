@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,14 +68,15 @@ def problems_of(files: Sequence["FileStorage"]) -> list[Problem]:
     return []
 
 
-def sent(files: Sequence["FileStorage"]) -> list[Sent]:
-    """The images of a form, with names that can be shown."""
-    shown = [(file.filename or f"image {number}").replace("\0", "")[:200] for number, file in enumerate(files)]
-    return [Sent(name, file.read()) for name, file in zip(shown, files, strict=True)]
+def sent(files: Sequence["FileStorage"]) -> Iterator[Sent]:
+    """The images of a form, with names that can be shown; each is read only when it is looked at."""
+    for number, file in enumerate(files):
+        name = (file.filename or f"image {number}").replace("\0", "")[:200]
+        yield Sent(name, file.read(MOST_IMAGE_BYTES + 1))
 
 
 def try_out(
-    context: Context, principal: Principal, reference: str, images: Sequence[Sent], asked: Asked
+    context: Context, principal: Principal, reference: str, images: Iterable[Sent], asked: Asked
 ) -> dict[str, Any]:
     """The answer for every image, in order; one that can't be used has an `error` instead.
 
@@ -92,22 +93,13 @@ def try_out(
     if asked.overlays and chosen.members > 1:
         what = f"are of one network, and {chosen.name} is {chosen.members} that answer together"
         raise InvalidInput.one("overlays", what)
-    rows: list[dict[str, Any]] = [_nothing(image.name) for image in images]
-    usable: dict[int, bytes] = {}
-    for number, image in enumerate(images):
-        problem, content = _checked(image.content)
-        rows[number]["error"] = problem
-        if problem is None:
-            usable[number] = content
-    if usable:
-        if not _places.acquire(blocking=False):
-            raise Busy(f"{AT_ONCE} trials wait for their answers already; try again in a moment")
-        try:
-            answered = _answered(context, principal, chosen, usable, asked)
-        finally:
-            _places.release()
-        for number, row in zip(usable, answered, strict=True):
-            rows[number] = {**row, "name": images[number].name}
+    # Before an image is read: large forms lie on disk until then, and only so many are in memory at a time.
+    if not _places.acquire(blocking=False):
+        raise Busy(f"{AT_ONCE} trials wait for their answers already; try again in a moment")
+    try:
+        rows = _tried(context, principal, chosen, images, asked)
+    finally:
+        _places.release()
     return {
         "model": chosen.name,
         "model_version_id": chosen.id,
@@ -117,6 +109,23 @@ def try_out(
         "images": rows,
         "intended_use": models.INTENDED_USE,
     }
+
+
+def _tried(
+    context: Context, principal: Principal, chosen: models.Chosen, images: Iterable[Sent], asked: Asked
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    usable: dict[int, bytes] = {}
+    for number, image in enumerate(images):
+        problem, content = _checked(image.content)
+        rows.append({**_nothing(image.name), "error": problem})
+        if problem is None:
+            usable[number] = content
+    if usable:
+        answered = _answered(context, principal, chosen, usable, asked)
+        for number, row in zip(usable, answered, strict=True):
+            rows[number] = {**row, "name": rows[number]["name"]}
+    return rows
 
 
 def _nothing(name: str) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def _checked(content: bytes) -> tuple[str | None, bytes]:
     if not content:
         return "is empty", b""
     if len(content) > MOST_IMAGE_BYTES:
-        return f"has {len(content)} bytes, more than {MOST_IMAGE_BYTES}", b""
+        return f"has more than {MOST_IMAGE_BYTES} bytes", b""
     cleaned = clean(content)
     if cleaned.format is None:
         return "is no image that could be used: send JPEG, PNG, TIFF, BMP or WebP", b""

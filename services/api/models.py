@@ -1,5 +1,6 @@
 """`/api/v1/models`: networks that can be trained, and trained models that were registered."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -196,7 +197,7 @@ def post_predict(model_id: str) -> Response:
     return jsonify(trials.try_out(context(), principal, model_id, _sent_images(), asked))
 
 
-def _sent_images() -> list[trials.Sent]:
+def _sent_images() -> Iterator[trials.Sent]:
     """The files of the form field `images`. Raises InvalidInput."""
     files = request.files.getlist("images")
     names = {name or "" for name in (*request.files, *request.form)}  # a part may come without one

@@ -31,7 +31,7 @@ _VERSIONS: Columns = {
     "aliases": lambda v: ", ".join(v["aliases"]),
     "network": lambda v: v["card"].get("model", {}).get("name", ""),
     "members": lambda v: v["members"] or "",
-    "balanced accuracy": lambda v: _figure(v["metrics"]),
+    "balanced accuracy": lambda v: _figure(v["metrics"]) if v["source"] == "trained" else "",
     "from": lambda v: f"{v['source']}, {v['provenance'].get('dataset') or v['provenance'].get('file') or ''}",
     "id": lambda v: v["id"],
 }

@@ -4,11 +4,12 @@ import contextlib
 import math
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from flask import Response, abort, current_app, g, redirect, request, session, url_for
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.datastructures import MultiDict
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -43,9 +44,9 @@ def context() -> Context:
 
 def guard() -> BaseResponse | None:
     """Before every request: whoever has no session is sent to sign in, whoever sends a foreign form gets a 403."""
-    _refuse_nul(request.path, *request.args.values())
+    _refuse_nul(request.path, *_texts(request.args))
     if request.endpoint in OPEN:
-        _refuse_nul(*request.form.values())
+        _refuse_nul(*_texts(request.form))
         return None
     principal = _principal()
     if principal is None:
@@ -58,10 +59,16 @@ def guard() -> BaseResponse | None:
     if principal.may_write:
         request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
     if request.method == "POST":  # a part of an upload is read by its route
-        _refuse_nul(*request.form.values())
+        _refuse_nul(*_texts(request.form))
     if request.method not in READING and not form_is_ours():
         abort(403, "this form was not sent from a page of your session; go back, reload the page and try again")
     return None
+
+
+def _texts(values: MultiDict[str, str]) -> Iterator[str]:
+    """All that stands in an address or a form, also where a name stands there several times."""
+    for name, texts in values.lists():
+        yield from (name, *texts)
 
 
 def _refuse_nul(*texts: str) -> None:

@@ -51,6 +51,7 @@ WORDS = {
     "model.remove": "removed a model",
     "webhook.create": "made a webhook",
     "webhook.remove": "removed a webhook",
+    "worker.drain": "had a worker leave",
     "request": "sent a request",
 }
 """What each act is called; one that is not here is shown by its name."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
@@ -36,7 +36,7 @@ def page() -> str:
         "models.html",
         models=found.items,
         newest=newest,
-        figures={model_id: main_figure(version["metrics"]) for model_id, version in newest.items()},
+        figures={model_id: main_figure(_measured(version)) for model_id, version in newest.items()},
         jobs=views.visible_among(context().database, reader(), jobs),
         next_cursor=found.next_cursor,
         q=q,
@@ -71,7 +71,8 @@ def register() -> BaseResponse | tuple[str, int]:
 
 
 def _form(values: Mapping[str, str], problems: Sequence[Problem] = ()) -> str:
-    mine = [one["id"] for one in projects.list_projects(context().database, reader()) if may_change(one["id"])]
+    seen = projects.list_projects(context().database, reader())
+    mine = [one["id"] for one in seen if reader().is_admin or one["role"] in ("researcher", "admin")]
     try:
         job = views.get_job(context().database, reader(), values["job"])
     except NotFound:
@@ -108,7 +109,7 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
         "model": model,
         "versions": versions,
         "chosen": chosen,
-        "figures": {one["id"]: main_figure(one["metrics"]) for one in versions},
+        "figures": {one["id"]: main_figure(_measured(one)) for one in versions},
         "jobs": views.visible_among(database, principal, jobs),
         "may_change": reader().may_write and may_change(model["project"]),
         "ready": [one["version"] for one in versions if one["state"] == "ready"],
@@ -118,7 +119,7 @@ def shown(model_id: str, version: str | None = None, **more: Any) -> str:
     return render_template(
         "model.html",
         **values,
-        results=results(chosen["metrics"]),
+        results=results(_measured(chosen)),
         card=_card(chosen),
         exports=_exports(chosen),
         has_dataset=_sees_dataset(chosen["provenance"].get("dataset_id")),
@@ -141,6 +142,12 @@ def may_change(project: str) -> bool:
     """Whether who looks may add to a project's models, and move their aliases."""
     role = projects.role_in(context().database, reader(), project)
     return role is not None and ROLES.index(role) >= ROLES.index("researcher")
+
+
+def _measured(version: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The figures that were measured here. What an imported version tells of itself is a stranger's word, and may be
+    anything: it is shown as it is, unchecked, with where the version came from."""
+    return version["metrics"] if version["source"] == "trained" else {}
 
 
 def _card(version: Mapping[str, Any]) -> str | None:
@@ -217,10 +224,12 @@ def drop_alias(model_id: str, alias: str) -> BaseResponse:
 
 @routes.post("/<model_id>/remove")
 def remove(model_id: str) -> BaseResponse:
-    """Removes the files of the version that is named, or of all."""
+    """Removes the files of the version that is named, or of all where the field is sent empty."""
     principal = writer()
     models.require(context().database, principal, model_id)
-    version = request.form.get("version") or None
+    if "version" not in request.form:
+        abort(400, "the form does not say of which version")
+    version = request.form["version"] or None
     models.remove(context(), principal, model_id, version)
     flash(f"Version {version} was removed." if version else "All versions were removed.")
     return redirect(url_for("dashboard.models.show", model_id=model_id), code=303)

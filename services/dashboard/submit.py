@@ -31,6 +31,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 """What a form may be filled with, by name: what it is called, and the spec."""
 MOST_OFFERED = 100  # data sets
 MOST_FOLLOWED = 12  # jobs that are offered to be waited for, in each state
+MOST_AFTER = 100  # jobs that one waits for
 OF_CHILDREN = ("cross_validate", "study", "predict")  # kinds that may consist of several jobs
 WAYS = ("finish_rest", "fail_fast")  # what becomes of the others when one of several jobs fails
 LONGEST_NAME = 200  # characters, of a job
@@ -122,7 +123,7 @@ def _followed(chosen: list[str]) -> list[dict[str, Any]]:
     for state in ("running", "queued"):
         for job in views.list_jobs(database, principal, JobFilter(state=state), limit=MOST_FOLLOWED).items:
             found[job["id"]] = job
-    for job_id in chosen:
+    for job_id in chosen[:MOST_AFTER]:
         with suppress(NotFound):
             found.setdefault(job_id, views.get_job(database, principal, job_id))
     return sorted(found.values(), key=lambda job: job["id"] not in chosen)
@@ -140,6 +141,9 @@ def _asked(values: Mapping[str, str], spec: Mapping[str, Any]) -> Request:
     """The request that a filled form makes. Raises InvalidInput, NotFound."""
     if values.get("clone"):
         views.get_job(context().database, reader(), values["clone"])
+    after = _after(values)
+    if len(after) > MOST_AFTER:
+        raise InvalidInput.one("after", f"are {len(after)} jobs; {MOST_AFTER} at most")
     return Request(
         kind=_kind(values),
         dataset=values.get("dataset", ""),
@@ -147,7 +151,7 @@ def _asked(values: Mapping[str, str], spec: Mapping[str, Any]) -> Request:
         name=values.get("name", "").strip()[:LONGEST_NAME] or None,
         priority=_whole(values, "priority", -100, 100) or 0,
         time_limit=_whole(values, "time_limit", 1, 2**31 - 1),
-        after=_after(values),
+        after=after,
         on_failure=_on_failure(values),
         cloned_from=values.get("clone") or None,
     )
@@ -183,7 +187,7 @@ def _told(values: Mapping[str, str], spec: Mapping[str, Any], problem: InvalidIn
     body |= {"name": text} if (text := values.get("name", "").strip()) else {}
     for key in ("priority", "time_limit"):
         text = values.get(key, "").strip().removeprefix("+")
-        body |= {key: int(text)} if text.removeprefix("-").isdecimal() and text not in ("", "0") else {}
+        body |= {key: int(text)} if text.removeprefix("-").isdecimal() and len(text) < 12 and text != "0" else {}
     body |= {"after": after} if (after := _after(values)) else {}
     body |= {"on_failure": way} if (way := values.get("on_failure", "")) not in ("", WAYS[0]) else {}
     body["spec"] = spec

@@ -20,8 +20,8 @@ routes = Blueprint("uploads", __name__, url_prefix="/datasets/uploads")
 def begin() -> Response:
     """Begins an upload, or goes on with one of the same content."""
     size = request.form.get("size", "")
-    if not (size.isascii() and size.isdigit() and len(size) < 16):
-        raise InvalidInput.one("size", "must be a number of bytes")
+    if not (size.isascii() and size.isdigit() and len(size) < 16 and int(size) > 0):
+        raise InvalidInput.one("size", "must be a number of bytes, and not 0")
     new = NewUpload(request.form.get("name", ""), int(size), _sha256(request.form.get("sha256", "")))
     return jsonify(uploads.begin(context(), writer(), new)[0])
 

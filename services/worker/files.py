@@ -26,7 +26,7 @@ from services.artifacts import ArtifactStore, sha256_of
 from services.claims import Claim, NewArtifact, StoredFile
 from services.context import Context
 from services.errors import ArtifactMissing, StaleAttempt, StorageError
-from services.tables import Artifact, Dataset, Job, ModelVersion, Upload
+from services.tables import SHARED, Artifact, Dataset, Job, ModelVersion, Upload
 from services.telemetry import catalogue, metrics
 
 MODEL_FILES = {
@@ -115,17 +115,20 @@ class Workbench:
         return {**image, "file": str(path)}
 
     def _fingerprints(self) -> dict[str, str]:
-        """Files of fingerprints of all data sets that are ready, but for other versions of the same."""
+        """Files of fingerprints of the data sets that are ready, but for other versions of the same. Whoever sees this
+        one reads what it has in common with others: they are those that all of them see."""
         with self.context.database.read() as session:
-            name = session.scalars(select(Dataset.name).where(Dataset.id == self.claim.dataset_id)).one()
+            own = session.scalars(select(Dataset).where(Dataset.id == self.claim.dataset_id)).one()
             query = select(Dataset, Artifact).join(Artifact, Artifact.job_id == Dataset.job_id)
-            query = query.where(Dataset.state == "ready", Dataset.name != name, Artifact.name == FINGERPRINTS)
-            rows = session.execute(query.order_by(Dataset.id)).all()
+            query = query.where(Dataset.project.in_((own.project, SHARED)), Artifact.name == FINGERPRINTS)
+            is_other = (Dataset.name != own.name) | (Dataset.project != own.project)
+            rows = session.execute(query.where(Dataset.state == "ready", is_other).order_by(Dataset.id)).all()
         found = {}
         for dataset, file in rows:
             path = self.folder / f"{dataset.id}-{FINGERPRINTS}"
             _fetch(self.context.store, StoredFile(file.key, file.sha256, file.size), path)
-            found[f"{dataset.name}@{dataset.version}"] = str(path)
+            place = "" if dataset.project == own.project else f"{dataset.project}/"
+            found[f"{place}{dataset.name}@{dataset.version}"] = str(path)
         return found
 
     def _dataset(self, part: str) -> Path:

@@ -66,7 +66,7 @@ class ModelVersion(Answer):
         examples=[{"model": {"name": "bgpanet"}, "classes": ["mel", "nv"], "image_size": 224}],
     )
     metrics: dict[str, Any] = Field(
-        description="figures with intervals, as its job reported them",
+        description="figures with intervals, as its job reported them; of an imported one as its files tell, unchecked",
         examples=[{"figures": {"balanced_accuracy": 0.81}, "intervals": {"balanced_accuracy": [0.77, 0.85]}}],
     )
     provenance: dict[str, Any] = Field(

@@ -15,7 +15,7 @@ from bgpanet.bundles import CARD, WEIGHTS, ModelCard, load_bundle, save_bundle
 from bgpanet.errors import InvalidInput
 from bgpanet.events import ArtifactWritten, Event
 from bgpanet.experiment import Workplace
-from bgpanet.importing import MOST_HEADER, header_problems, import_model
+from bgpanet.importing import MOST_ABOUT, MOST_HEADER, header_problems, import_model
 from bgpanet.models import build_model
 from bgpanet.specs import ImportSpec, ModelSpec
 
@@ -179,3 +179,11 @@ def test_everything_that_is_missing_or_no_archive_is_told(folder: Path, tmp_path
     assert f"has no {WEIGHTS}" in refused(tmp_path / "empty", tmp_path)
     (folder / CARD).write_text('{"version": 1}')
     assert "classes" in refused(folder, tmp_path)
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"a\\u0000"', "NaN", "1e999", "[" * 3000, '"' + "x" * MOST_ABOUT + '"'])
+def test_what_it_says_of_itself_is_refused_where_nobody_could_keep_or_show_it(
+    folder: Path, tmp_path: Path, text: str
+) -> None:
+    about = f'{{"note": {text}}}'.encode()
+    assert "about.json: is not JSON" in refused(zipped(folder, **{"about.json": about}), tmp_path)

@@ -97,6 +97,21 @@ def test_other_content_under_a_name_is_its_next_version_and_the_same_again_is_th
     assert files(context) == kept  # of the same content nothing is stored twice
 
 
+def test_a_data_set_is_compared_with_those_alone_that_all_see_who_see_it(context: Context, drawn: Path) -> None:
+    """Its report tells names of others, and ids of their images, which may be those of patients."""
+    register(context, "of-bob", drawn / "a", project="~bob")
+    register(context, "open", drawn / "a", project="shared")
+    register(context, "other", drawn / "a")
+    register(context, "mine", drawn / "a")
+    compared = {
+        place: register(context, "mine", drawn / "b", project=place)["checks"]["shared"].keys()
+        for place in ("~ada", "~bob", "shared")
+    }
+    assert compared["~ada"] == {"shared/open@1", "other@1"}
+    assert compared["~bob"] == {"shared/open@1", "of-bob@1"}
+    assert compared["shared"] == {"open@1"}
+
+
 def test_a_name_means_its_newest_version_that_is_ready_and_others_have_to_be_named(
     context: Context, drawn: Path
 ) -> None:

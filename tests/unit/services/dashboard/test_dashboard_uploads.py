@@ -79,7 +79,8 @@ def test_what_another_site_sends_or_a_viewer_is_refused(made: Service, page: Pag
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": "-1"}, {"size": "x"}, {"size": "9" * 15}, {"sha256": "0" * 63}, {"name": "a/b.zip"}]
+    "changes",
+    [{"size": "-1"}, {"size": "0"}, {"size": "x"}, {"size": "9" * 15}, {"sha256": "0" * 63}, {"name": "a/b.zip"}],
 )
 def test_a_file_that_can_not_be_is_refused_in_words(page: Page, changes: dict[str, str]) -> None:
     answer = page.begin(**changes)
