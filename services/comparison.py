@@ -58,7 +58,9 @@ def obstacles(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
     told = []
     for job in jobs:
         if job["kind"] != "cross_validate":
-            told.append(f"job {job['id']} is of the kind {job['kind']}; only cross-validations can be compared, fold by fold")
+            told.append(
+                f"job {job['id']} is of kind {job['kind']}; only cross-validations can be compared, fold by fold"
+            )
         elif job["state"] != "succeeded":
             told.append(f"job {job['id']} is {job['state']}; only finished ones can be compared")
     return told

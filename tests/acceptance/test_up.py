@@ -190,7 +190,7 @@ def test_cross_validations_on_the_same_folds_are_compared_and_others_refused(pro
     assert (rows[0]["mean"], rows[0]["reference_mean"]) == pytest.approx(tuple(means))
     assert "balanced accuracy" in product.bgpanet("compare", ids["b"].id, ids["a"].id)
     assert "was tested on other images" in product.bgpanet("compare", ids["b"].id, ids["c"].id, status=1)
-    assert "is of the kind train; only cross-validations" in product.bgpanet("compare", ids["b"].id, single.id, status=1)
+    assert "is of kind train; only cross-validations" in product.bgpanet("compare", ids["b"].id, single.id, status=1)
     assert "name two or more" in product.bgpanet("compare", single.id, status=2)
 
 

@@ -39,7 +39,7 @@ def test_figures_intervals_and_the_constant_predictor_stand_side_by_side(
     assert words.count(f"{value:.3f} ({low:.3f}\N{EN DASH}{high:.3f})") == 2
     assert "Balanced accuracy, constant predictor 0.143 0.143" in words
     named = "\N{LEFT DOUBLE QUOTATION MARK}BGPANet micro, first look\N{RIGHT DOUBLE QUOTATION MARK}"
-    assert f"{named} is of the kind train; only cross-validations can be compared" in words
+    assert f"{named} is of kind train; only cross-validations can be compared" in words
     assert ids["succeeded"] not in words
     charts = json.loads(client.get(address.replace("/compare", "/compare/curves")).text)
     assert [len(chart["lines"]) for chart in charts] == [2, 2]
