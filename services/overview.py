@@ -16,6 +16,7 @@ from services.tables import Artifact, Checkpoint, Dataset, Job, Transition
 
 HOUR_MS = 3_600_000
 HOURS = 24
+LEAST = 10.0  # seconds
 T = TypeVar("T")
 
 
@@ -108,15 +109,20 @@ def _bytes(session: Session, table: type[Dataset] | type[Checkpoint]) -> int:
 
 
 class Remembered(Generic[T]):
-    """An answer that is good enough for so many seconds."""
+    """An answer that is good enough for a while: a thousand times as long as it took, `LEAST` seconds at least and
+    `most` at most. So what is cheap to ask, as all is in the beginning, is never told wrong for long.
+    """
 
-    def __init__(self, ask: Callable[[Database], T], seconds: float) -> None:
-        self._ask, self._seconds = ask, seconds
+    def __init__(self, ask: Callable[[Database], T], most: float) -> None:
+        self._ask, self._most = ask, most
         self._known: dict[str, tuple[float, T]] = {}
 
     def __call__(self, database: Database) -> T:
+        begun = time.monotonic()
         known = self._known.get(database.url)
-        if known is None or time.monotonic() - known[0] > self._seconds:
-            known = time.monotonic(), self._ask(database)
+        if known is None or begun > known[0]:
+            answer = self._ask(database)
+            ended = time.monotonic()
+            known = ended + min(self._most, max(LEAST, 1000 * (ended - begun))), answer
             self._known = {database.url: known}
         return known[1]

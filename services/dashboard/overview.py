@@ -16,8 +16,8 @@ routes = Blueprint("overview", __name__)
 MOST_RUNNING, MOST_WAITING, MOST_FAILED = 12, 5, 5
 SPARK_POINTS = 40
 SHOWN = (("validation_balanced_accuracy", "balanced accuracy"), ("train_loss", "loss"))
-last_day = overview.Remembered(overview.last_day, seconds=60)
-stored = overview.Remembered(overview.storage, seconds=300)
+last_day = overview.Remembered(overview.last_day, most=60)
+stored = overview.Remembered(overview.storage, most=300)
 
 
 @routes.get("/overview")

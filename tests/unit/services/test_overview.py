@@ -1,5 +1,6 @@
 """The queue over the last day, from what happened to jobs, and what is stored."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from sqlalchemy import update
 
 from services import jobs
-from services.overview import HOUR_MS, last_day, storage
+from services.database import Database
+from services.overview import HOUR_MS, Remembered, last_day, storage
 from services.tables import Job, Transition
 from tests.unit.services.dashboard.full_service import Service, add_datasets, service
 
@@ -63,3 +65,26 @@ def test_what_is_stored_is_told_by_kind(made: Service) -> None:
     made.finish(made.claim(), {}, {"report.json": b"{}", "model.safetensors": b"\0" * 1000})
     found = storage(made.context.database)
     assert (found.datasets, found.artifacts, found.checkpoints, found.whole) == (0, 1002, 0, 1002)
+
+
+@pytest.mark.parametrize(
+    ("took", "holds"),
+    [(0.001, 10), (0.1, 100), (2, 300)],
+)
+def test_an_answer_holds_by_what_it_cost(
+    made: Service, monkeypatch: pytest.MonkeyPatch, took: float, holds: float
+) -> None:
+    now, asked = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def ask(database: Database) -> int:
+        now[0] += took
+        asked.append(database.url)
+        return len(asked)
+
+    remembered = Remembered(ask, most=300)
+    assert remembered(made.context.database) == 1
+    now[0] += holds - 0.5
+    assert remembered(made.context.database) == 1
+    now[0] += 1
+    assert remembered(made.context.database) == 2
