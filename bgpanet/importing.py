@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from bgpanet import plain_json
 from bgpanet.bundles import CARD, WEIGHTS, load_bundle
 from bgpanet.ensemble import load_cards
 from bgpanet.errors import InvalidInput, Problem
@@ -51,7 +52,7 @@ def import_model(spec: ImportSpec, place: Workplace) -> dict[str, Any]:
     cards = load_cards(folder)
     card = cards[0].model_dump(mode="json")
     try:
-        _storable(card)
+        plain_json.refuse_unstorable(card)
     except ValueError as error:
         raise InvalidInput.one(CARD, f"can't be kept: {error}") from None
     places = {}
@@ -74,16 +75,6 @@ def import_model(spec: ImportSpec, place: Workplace) -> dict[str, Any]:
 
 def _dictionary(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _storable(value: Any) -> Any:
-    """`value`, where a database can keep it and a page show it. Raises ValueError: it has half a surrogate pair, NUL,
-    or a number that JSON does not have."""
-    told = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    told.encode()
-    if "\\u0000" in told:
-        raise ValueError("text must not contain NUL")
-    return value
 
 
 def _told(member: Path, folder: Path) -> str:
@@ -126,7 +117,7 @@ def _taken(sizes: dict[str, int], opened: Any, folder: Path) -> dict[str, Any]:
         return {}
     with opened("about.json") as stream:
         try:
-            return _dictionary(_storable(json.loads(stream.read(MOST_ABOUT))))
+            return _dictionary(plain_json.loads(stream.read(MOST_ABOUT)))
         except (ValueError, RecursionError):
             raise InvalidInput.one("about.json", "is not JSON; leave it out") from None
 

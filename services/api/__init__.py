@@ -6,10 +6,11 @@ from pkgutil import iter_modules
 
 from flask import Blueprint
 
-from services.api.access import authenticate, note_refusal
+from services.api.access import authenticate
 from services.api.caching import revalidate
 from services.api.documentation import Section, refuse_unasked
 from services.api.problems import handle_errors
+from services.asking import note_refusal
 
 
 def create_blueprint() -> Blueprint:

@@ -4,9 +4,9 @@ from flask import Response, jsonify
 
 from services import audit
 from services.api import answers
-from services.api.access import admin, context
 from services.api.documentation import Section, documented
 from services.api.parsing import AuditQuery, parse_query
+from services.asking import admin, context
 from services.views import timestamp
 
 routes = Section(

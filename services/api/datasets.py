@@ -4,9 +4,9 @@ from flask import Response, abort, jsonify, url_for
 
 from services import datasets, views
 from services.api import answers
-from services.api.access import admin, context, reader, writer
 from services.api.documentation import Section, documented
 from services.api.parsing import DatasetBody, DatasetsQuery, idempotency_key, parse_body, parse_query, preferred_wait
+from services.asking import admin, context, reader, writer
 from services.audit import Act, noted
 from services.datasets import Registration
 from services.listing import DatasetFilter

@@ -6,8 +6,8 @@ from typing import cast
 from flask import Response, current_app, request
 
 from services import tokens, views
-from services.api.access import context, reader
 from services.api.problems import problem
+from services.asking import context, reader
 from services.changes import Place, Story, Topic
 from services.streams import NoPlace, Places, stream
 

@@ -6,7 +6,6 @@ from flask import Response, jsonify, url_for
 
 from services import steering, submission, views
 from services.api import answers
-from services.api.access import context, reader, writer
 from services.api.documentation import FILE, STREAM, Section, documented
 from services.api.events import job_stream, wants_stream
 from services.api.parsing import (
@@ -21,6 +20,7 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
+from services.asking import context, reader, writer
 from services.downloads import download
 from services.views import JobFilter
 

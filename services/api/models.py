@@ -12,7 +12,6 @@ from bgpanet.specs import MOST_TRIED
 from bgpanet.validation import nearest
 from services import model_jobs, models, steering, trials
 from services.api import answers
-from services.api.access import context, reader, writer
 from services.api.documentation import Media, Section, documented
 from services.api.parsing import (
     AliasBody,
@@ -24,6 +23,7 @@ from services.api.parsing import (
     parse_body,
     parse_query,
 )
+from services.asking import context, reader, writer
 from services.downloads import download_model
 from services.errors import NotFound
 

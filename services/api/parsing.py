@@ -1,8 +1,6 @@
 """Requests in: JSON bodies and query strings, checked against typed models before anything is done."""
 
 import base64
-import json
-import math
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
@@ -10,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 from flask import request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bgpanet import plain_json
 from bgpanet.errors import InvalidInput
 from bgpanet.specs import Kind, LockSpec
 from bgpanet.validation import problems_of
@@ -20,7 +19,6 @@ from services.tokens import Role, Scope
 from services.webhooks import DeliveryState
 
 MOST_WAIT = 60  # seconds that an answer is held back on request
-SURROGATE = re.compile("[\ud800-\udfff]")
 IDEMPOTENCY_KEY = "^[!-~]([ -~]{0,198}[!-~])?$"
 WORDS = "only those with all of these words in their name, in any case"
 ONLY_CHECK = "only check: answers 200 with the spec as it would run, and stores nothing"
@@ -305,10 +303,9 @@ QueryT = TypeVar("QueryT", bound=Query)
 def parse_body(model: type[BodyT]) -> BodyT:
     """The request's JSON body. Raises InvalidInput with every problem."""
     try:
-        values = json.loads(request.get_data(), parse_constant=_no_constant, parse_float=_finite)
+        values = plain_json.loads(request.get_data())
         if not isinstance(values, dict):
             raise ValueError("must be an object")
-        _refuse_unstorable(values)
     except (ValueError, RecursionError) as error:
         raise InvalidInput.one("", f"the body is not JSON that can be used: {error}") from None
     try:
@@ -352,32 +349,3 @@ def preferred_wait() -> int | None:
     """Seconds of the header `Prefer: wait=N` (RFC 7240), at most `MOST_WAIT`; None where it asks for none."""
     match = re.search(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[,;]|$)", request.headers.get("Prefer", ""))
     return None if match is None else min(int(match[1]), MOST_WAIT)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large a number")
-    return value
-
-
-def _refuse_unstorable(value: Any) -> None:
-    if isinstance(value, str) and (fault := _fault(value)):
-        raise ValueError(fault)
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_unstorable(key)
-            _refuse_unstorable(item)
-    if isinstance(value, list):
-        for item in value:
-            _refuse_unstorable(item)
-
-
-def _fault(text: str) -> str:
-    if "\0" in text:
-        return "text must not contain NUL"
-    return "" if text.isascii() or not SURROGATE.search(text) else "text must not contain half a surrogate pair"

@@ -6,9 +6,9 @@ from flask import Response, jsonify, url_for
 
 from services import projects
 from services.api import answers
-from services.api.access import context, manager, reader
 from services.api.documentation import Section, documented
 from services.api.parsing import MemberBody, ProjectBody, parse_body
+from services.asking import context, manager, reader
 from services.projects import NewProject
 from services.views import timestamp
 

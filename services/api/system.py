@@ -6,8 +6,8 @@ from flask import Response, jsonify
 
 from services import fleet, views
 from services.api import answers
-from services.api.access import admin, context, manager, reader
 from services.api.documentation import Section, documented
+from services.asking import admin, context, manager, reader
 from services.audit import Act, noted
 from services.tables import personal
 from services.tokens import SCOPES

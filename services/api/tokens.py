@@ -6,9 +6,9 @@ from flask import Response, abort, jsonify
 
 from services import tokens
 from services.api import answers
-from services.api.access import context, manager, reader
 from services.api.documentation import Section, documented
 from services.api.parsing import TokenBody, parse_body
+from services.asking import context, manager, reader
 from services.audit import Act, noted
 from services.tokens import NewToken
 from services.views import timestamp

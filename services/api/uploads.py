@@ -6,9 +6,9 @@ from flask import Response, jsonify, request, url_for
 
 from services import uploads
 from services.api import answers
-from services.api.access import context, reader, writer
 from services.api.documentation import Media, Section, documented
 from services.api.parsing import UploadBody, content_digest, parse_body
+from services.asking import context, reader, writer
 from services.uploads import NewUpload
 
 routes = Section(

@@ -4,9 +4,9 @@ from flask import Response, abort, jsonify, url_for
 
 from services import webhooks
 from services.api import answers
-from services.api.access import context, reader, writer
 from services.api.documentation import Section, documented
 from services.api.parsing import DeliveriesQuery, WebhookBody, parse_body, parse_query
+from services.asking import context, reader, writer
 from services.webhooks import NewWebhook
 
 routes = Section(

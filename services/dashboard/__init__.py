@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, request
 
+from services.asking import note_refusal
 from services.dashboard import (
     access,
     assets,
@@ -62,7 +63,7 @@ def create_blueprint() -> Blueprint:
     )
     dashboard.before_request(access.guard)
     dashboard.after_request(_keep_private)
-    dashboard.after_request(access.note_refusal)
+    dashboard.after_request(note_refusal)
     # Of the whole application: an address that nobody has is answered outside of the dashboard.
     dashboard.app_context_processor(access.template_values)
     for part in (*PARTS, *SETTINGS):

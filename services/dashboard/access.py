@@ -7,19 +7,16 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from flask import Response, abort, current_app, g, redirect, request, session, url_for
+from flask import abort, g, redirect, request, session, url_for
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.datastructures import MultiDict
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import audit, tokens
+from services.asking import admit, context
 from services.audit import Act
-from services.context import Context
 from services.database import Database
-from services.last_use import LastUse
-from services.refusals import Refusals, is_refusal
-from services.throttle import Throttle
 from services.tokens import Principal
 from services.trials import MOST_FORM_BYTES
 
@@ -37,11 +34,6 @@ LARGE = {"dashboard.trying.post": MOST_FORM_BYTES}  # bytes of forms that may be
 OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
-def context() -> Context:
-    """The parts of the running application."""
-    return cast(Context, current_app.extensions["bgpanet"])
-
-
 def guard() -> BaseResponse | None:
     """Before every request: whoever has no session is sent to sign in, whoever sends a foreign form gets a 403."""
     _refuse_nul(request.path, *_texts(request.args))
@@ -51,11 +43,8 @@ def guard() -> BaseResponse | None:
     principal = _principal()
     if principal is None:
         return redirect(url_for("dashboard.session.login", next=_here()))
-    g.principal = principal
-    if principal.token_id is not None:
-        cast(LastUse, current_app.extensions["bgpanet_last_use"]).saw(principal.token_id)
-        if wait := cast(Throttle, current_app.extensions["bgpanet_throttle"]).take(principal.token_id):
-            abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
+    if wait := admit(principal):
+        abort(429, f"this token may ask again in {wait:.2f} s", retry_after=math.ceil(wait))
     if principal.may_write:
         request.max_content_length = LARGE.get(request.endpoint or "", request.max_content_length)
     if request.method == "POST":  # a part of an upload is read by its route
@@ -87,15 +76,6 @@ def sign_in(secret: str) -> bool:
     return True
 
 
-def note_refusal(response: Response) -> Response:
-    """After every request: what somebody may not do is written into the audit trail."""
-    principal = g.get("principal")
-    if principal is not None and is_refusal(request.method, response.status_code):
-        refusals = cast(Refusals, current_app.extensions["bgpanet_refusals"])
-        refusals.note(principal, request.method, request.path, response.status_code)
-    return response
-
-
 def may_go_on(principal: Principal) -> Callable[[], bool]:
     """Whether the session's token still belongs to who opened a stream; may be asked after the request."""
     digest, database = session.get("token"), context().database
@@ -109,32 +89,6 @@ def _principal() -> Principal | None:
 
 def _owner(database: Database, digest: object) -> Principal | None:
     return tokens.verify_digest(database, digest) if isinstance(digest, str) else None
-
-
-def reader() -> Principal:
-    """Who looks."""
-    return cast(Principal, g.principal)
-
-
-def writer() -> Principal:
-    """Who looks; 403 for a viewer."""
-    if not reader().may_write:
-        abort(403, "this needs a researcher's token with the scope `submit`")
-    return reader()
-
-
-def manager() -> Principal:
-    """Who looks; 403 for a token without the scope `manage`."""
-    if not reader().may_manage:
-        abort(403, "this needs a token with the scope `manage`")
-    return reader()
-
-
-def admin() -> Principal:
-    """Who looks; 403 for anyone but an admin."""
-    if not reader().is_admin:
-        abort(403, "this needs an admin's token")
-    return reader()
 
 
 def csrf_token() -> str:

@@ -9,8 +9,8 @@ from flask import Blueprint, request, url_for
 
 from bgpanet.errors import InvalidInput
 from services import audit
+from services.asking import admin, context
 from services.audit import Head, Verdict
-from services.dashboard.access import admin, context
 from services.dashboard.formatting import exact
 from services.dashboard.settings import shown
 from services.errors import Busy

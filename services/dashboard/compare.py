@@ -7,8 +7,8 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 
 from bgpanet.errors import InvalidInput
 from services import comparison, views
+from services.asking import context, reader
 from services.curves import reduced
-from services.dashboard.access import context, reader
 from services.dashboard.assets import plotly_address
 from services.dashboard.charts import points_each, run_charts
 from services.dashboard.differences import differences

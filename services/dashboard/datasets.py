@@ -11,8 +11,8 @@ from bgpanet.data.readers import READERS
 from bgpanet.errors import InvalidInput
 from bgpanet.specs import LockSpec
 from services import datasets, pictures, views
+from services.asking import context, reader, writer
 from services.audit import Act, noted
-from services.dashboard.access import context, reader, writer
 from services.dashboard.lists import template
 from services.datasets import Registration
 from services.errors import StorageError

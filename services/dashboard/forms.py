@@ -5,11 +5,11 @@ service finds stands at its field. What is left as it was preset is left out of 
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bgpanet import plain_json
 from bgpanet.specs import SPECS, LearningSpec
 
 LEFT_OUT = {"spec.data", "spec.shard"}  # what a service fills in, or takes from nobody
@@ -174,7 +174,7 @@ def _value(text: str, one: Field) -> Any:
         if kind == "boolean":
             return {"yes": True, "no": False}.get(text, text)
         if one.kind == "json":
-            return _storable(json.loads(text))
+            return plain_json.loads(text)
         if kind == "array":
             wanted = one.schema.get("items", {}).get("type", "string")
             return [_number(part.strip(), wanted) for part in text.split(",") if part.strip()]
@@ -186,19 +186,8 @@ def _value(text: str, one: Field) -> Any:
 def _number(text: str, kind: str) -> Any:
     """Raises ValueError."""
     number = {"integer": int, "number": float}.get(kind, str)(text)
-    if kind == "number" and not math.isfinite(number):
-        raise ValueError(f"{text} is no number that JSON has")
+    plain_json.refuse_unstorable(number)
     return number
-
-
-def _storable(value: Any) -> Any:
-    """`value`, where a page can show it and a database keep it. Raises ValueError: it has half a surrogate pair, NUL,
-    or a number that JSON does not have."""
-    told = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    told.encode()
-    if "\\u0000" in told:
-        raise ValueError("text must not contain NUL")
-    return value
 
 
 def _text(value: Any) -> str:

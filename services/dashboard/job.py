@@ -9,8 +9,8 @@ from flask import Blueprint, Response, flash, jsonify, redirect, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import models, pictures, predictions, steering, views
+from services.asking import context, reader, writer
 from services.curves import MOST_POINTS, reduced
-from services.dashboard.access import context, reader, writer
 from services.dashboard.assets import plotly_address
 from services.dashboard.charts import Chart, Series, points_each, run_charts, training_charts
 from services.dashboard.differences import differences

@@ -7,7 +7,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.specs import SPECS
 from services import steering, views
-from services.dashboard.access import context, own_path, reader, writer
+from services.asking import context, reader, writer
+from services.dashboard.access import own_path
 from services.dashboard.results import main_figure
 from services.errors import Busy, Conflict, NotFound
 from services.listing import HIDDEN, SORTS, JobFilter

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from bgpanet.errors import InvalidInput, Problem
 from bgpanet.specs import ExportSpec
 from services import model_bundles, model_jobs, models, projects, views
-from services.dashboard.access import context, reader, writer
+from services.asking import context, reader, writer
 from services.dashboard.lists import LONGEST
 from services.dashboard.markdown import rendered
 from services.dashboard.results import main_figure, results

@@ -11,7 +11,8 @@ from requests import RequestException
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import openid, tokens
-from services.dashboard.access import context, own_path, sign_in
+from services.asking import context
+from services.dashboard.access import own_path, sign_in
 from services.errors import Forbidden
 from services.settings import OpenID
 

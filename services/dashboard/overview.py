@@ -5,8 +5,8 @@ from typing import Any
 from flask import Blueprint, render_template
 
 from services import forecast, overview, views
+from services.asking import context, reader
 from services.curves import reduced
-from services.dashboard.access import context, reader
 from services.dashboard.drawing import Bar, bars, sparkline
 from services.dashboard.formatting import duration
 from services.dashboard.lists import template, visible_jobs

@@ -8,8 +8,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
 from services import projects
+from services.asking import context, manager, reader
 from services.dashboard import plain_forms
-from services.dashboard.access import context, manager, reader
 from services.dashboard.plain_forms import Filled, Form
 from services.dashboard.settings import shown
 from services.errors import Conflict

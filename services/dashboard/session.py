@@ -4,7 +4,8 @@ from flask import Blueprint, redirect, render_template, request, session, url_fo
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import tokens
-from services.dashboard.access import context, form_is_ours, own_path, sign_in
+from services.asking import context
+from services.dashboard.access import form_is_ours, own_path, sign_in
 
 routes = Blueprint("session", __name__)
 

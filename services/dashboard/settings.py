@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from services.dashboard.access import reader
+from services.asking import reader
 
 routes = Blueprint("settings", __name__, url_prefix="/settings")
 SECTIONS = (("tokens", "Tokens"), ("projects", "Projects"), ("webhooks", "Webhooks"))

@@ -8,8 +8,9 @@ from typing import cast
 from flask import Blueprint, Response, current_app, request, session
 
 from services import views
+from services.asking import context, reader
 from services.changes import Place, Story, present
-from services.dashboard.access import context, may_go_on, reader
+from services.dashboard.access import may_go_on
 from services.streams import NoPlace, Places, stream
 
 routes = Blueprint("stream", __name__, url_prefix="/jobs/<job_id>")

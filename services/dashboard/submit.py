@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from bgpanet.errors import InvalidInput
 from bgpanet.specs import SPECS, Kind
 from services import submission, views
-from services.dashboard.access import context, reader, writer
+from services.asking import context, reader, writer
 from services.dashboard.forms import groups_of, read_spec
 from services.errors import NotFound
 from services.listing import JobFilter

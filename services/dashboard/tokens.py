@@ -9,9 +9,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
 from services import tokens
+from services.asking import context, manager, reader
 from services.audit import Act, noted
 from services.dashboard import plain_forms
-from services.dashboard.access import context, manager, reader
 from services.dashboard.plain_forms import Filled, Form
 from services.dashboard.settings import shown
 from services.errors import Forbidden

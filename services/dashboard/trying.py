@@ -7,7 +7,7 @@ from flask import Blueprint, render_template, request
 
 from bgpanet.errors import InvalidInput
 from services import models, trials
-from services.dashboard.access import context, reader, writer
+from services.asking import context, reader, writer
 from services.dashboard.models import reference, shown
 from services.errors import Busy, Conflict, NoAnswer, StorageError
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from bgpanet.errors import InvalidInput
 from services import uploads
-from services.dashboard.access import context, writer
+from services.asking import context, writer
 from services.errors import Conflict, Damaged, StorageError
 from services.uploads import NewUpload
 

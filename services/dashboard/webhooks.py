@@ -8,8 +8,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bgpanet.errors import InvalidInput, Problem
 from services import webhooks
+from services.asking import context, reader, writer
 from services.dashboard import plain_forms
-from services.dashboard.access import context, reader, writer
 from services.dashboard.lists import template
 from services.dashboard.plain_forms import Filled, Form
 from services.dashboard.settings import shown

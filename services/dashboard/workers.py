@@ -10,8 +10,8 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from werkzeug.wrappers import Response as BaseResponse
 
 from services import fleet, fleet_use, views
+from services.asking import context, reader
 from services.audit import Act, noted
-from services.dashboard.access import context, reader
 from services.dashboard.drawing import steps
 from services.dashboard.formatting import percent
 from services.dashboard.lists import template, visible_jobs
