@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, text, update
 
 from benchmarks.api import JOBS, fill
 from benchmarks.timing import Figure
-from services import tokens
+from services import dashboard, tokens
 from services.database import Database, now_ms
 from services.migration import migrate
 from services.settings import Settings
@@ -67,6 +67,7 @@ def _measured(kind: str, url: str, folder: Path) -> Iterator[tuple[str, Figure]]
     migrate(url)
     places = (folder / "home", url, "redis://127.0.0.1:1/0", (folder / "files").as_uri())
     app = create_app(Settings(*places, requests_per_second=10_000.0, requests_at_once=10_000))
+    dashboard.prepare(app)  # as a process of the API does before it answers
     with contextlib.closing(app.extensions["bgpanet"].database) as database:
         shown = busy(database, JOBS)
         client = app.test_client()

@@ -60,7 +60,9 @@ def last_day(database: Database) -> list[Hour]:
         since = now - HOURS * HOUR_MS
         happened = select(Transition.at, Transition.state, Transition.attempt, Job.created_at, came_from.label("was"))
         happened = happened.join(Job, Job.id == Transition.job_id).where(~has_children, Transition.at >= since)
-        row = happened.where(Transition.id >= _first_since(session, since)).subquery()
+        lately = happened.where(Transition.id >= _first_since(session, since))
+        # Else PostgreSQL looks for where a job came from once for every column that asks for it.
+        row = lately.cte().prefix_with("MATERIALIZED")
         was = func.coalesce(row.c.was, "")
         enters = and_(row.c.state == "queued", was != "queued")
         leaves = and_(row.c.state != "queued", was == "queued")

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from services import dashboard
 from services.settings import Settings
 from services.telemetry import logs
 
@@ -19,7 +20,8 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Streams of a process that is told to stop end at once, so that it does not have to wait for them."""
+    """Before a process answers. Its streams will end at once when it is told to stop, which else waits for them."""
+    dashboard.prepare(worker.wsgi)
     worker.wsgi.extensions["bgpanet_streams"].closing = lambda: not worker.alive
 
 

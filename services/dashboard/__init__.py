@@ -1,6 +1,6 @@
 """Pages for a browser, from the same functions as the API: rendered here, kept up to date by a small script."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, request
 
 from services.asking import note_refusal
 from services.dashboard import (
@@ -73,6 +73,12 @@ def create_blueprint() -> Blueprint:
         dashboard.add_app_template_filter(function, name)
     handle_errors(dashboard)
     return dashboard
+
+
+def prepare(app: Flask) -> None:
+    """Compiles all templates, so that nobody waits for it who opens a page first."""
+    for name in app.jinja_env.list_templates():
+        app.jinja_env.get_template(name)
 
 
 def _keep_private(response: Response) -> Response:

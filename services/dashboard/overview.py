@@ -1,12 +1,10 @@
 """`/overview`: what runs, what waits and why, what failed lately, and how the service is doing."""
 
-from typing import Any
-
 from flask import Blueprint, render_template
 
 from services import forecast, overview, views
 from services.asking import context, reader
-from services.curves import reduced
+from services.curves import reduced_of
 from services.dashboard.drawing import Bar, bars, sparkline
 from services.dashboard.formatting import duration
 from services.dashboard.lists import template, visible_jobs
@@ -27,11 +25,14 @@ def page() -> str:
     running, waiting, failed = (
         views.list_jobs(database, principal, JobFilter(state=state), limit=most).items for state, most in states
     )
+    sparks = _sparks([job["id"] for job in running])
+    most_running = context().settings.running_per_user
+    queues = forecast.look_ahead_of(database, [job["id"] for job in waiting], most_running)
     workers, day = views.list_workers(database), last_day(database)
     return render_template(
         template("overview"),
-        running=[{**job, "spark": _spark(job)} for job in running],
-        waiting=[{**job, "queue": _queue(job)} for job in waiting],
+        running=[{**job, "spark": sparks.get(job["id"])} for job in running],
+        waiting=[{**job, "queue": queues.get(job["id"])} for job in waiting],
         failed=failed,
         counts=views.count_states(database, principal),
         workers=workers,
@@ -43,17 +44,17 @@ def page() -> str:
     )
 
 
-def _queue(job: dict[str, Any]) -> dict[str, Any] | None:
-    return forecast.look_ahead(context().database, job["id"], context().settings.running_per_user)
-
-
-def _spark(job: dict[str, Any]) -> dict[str, str] | None:
-    """A running training's curve as a small line, and in words."""
+def _sparks(job_ids: list[str]) -> dict[str, dict[str, str]]:
+    """Running trainings' curves as small lines, and in words, by id: of each the first of `SHOWN` that can be drawn."""
+    found: dict[str, dict[str, str]] = {}
     for name, words in SHOWN:
-        series = reduced(context().database, reader(), job["id"], [name], points=SPARK_POINTS).get(name, [])
-        if points := sparkline([point.value for point in series]):
-            return {"points": points, "words": f"{words} {series[-1].value:.3f}"}
-    return None
+        left = [job_id for job_id in job_ids if job_id not in found]
+        if not left:
+            break
+        for job_id, series in reduced_of(context().database, reader(), left, [name], points=SPARK_POINTS).items():
+            if points := sparkline([point.value for point in series[name]]):
+                found[job_id] = {"points": points, "words": f"{words} {series[name][-1].value:.3f}"}
+    return found
 
 
 def _lengths(day: list[overview.Hour]) -> list[Bar]:

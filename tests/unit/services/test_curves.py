@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from services.curves import MOST_POINTS, Point, extremes, reduced, smoothed
+from services.curves import MOST_POINTS, Point, extremes, reduced, reduced_of, smoothed
 from services.errors import NotFound
 from services.tables import Metric
 from services.tokens import Principal
@@ -75,8 +75,27 @@ def test_a_hundred_thousand_points_of_a_job_come_as_few_and_the_spike_stays(made
 
 
 def test_smoothing_begins_at_the_first_value_and_passes_over_gaps() -> None:
-    found = [point.value for point in smoothed(_points([2.0, math.nan, 4.0]), 0.5)]
+    found = [value for _, _, value in smoothed(_points([2.0, math.nan, 4.0]), 0.5)]
     assert found[0] == 2.0
     assert math.isnan(found[1])
     assert found[2] == pytest.approx((0.25 * 2 + 0.5 * 4) / 0.75)
     assert list(smoothed(_points([1.0, 5.0]), 0.0)) == _points([1.0, 5.0])
+
+
+def test_series_of_several_jobs_are_what_each_has_alone_of_those_that_somebody_sees(made: Service) -> None:
+    database = made.context.database
+    hers, more, his = made.submit(user="ada"), made.submit(user="ada"), made.submit(user="bob")
+    rows = [
+        {"job_id": job_id, "name": name, "step": n, "epoch": 0, "value": float(n % 17 * length)}
+        for job_id, length in ((hers, 300), (more, 7), (his, 20))
+        for name in ("train_loss", "learning_rate")
+        for n in range(1, length + 1)
+    ]
+    with database.write() as session:
+        session.execute(insert(Metric), rows)
+    ada, ids, names = Principal("ada", "researcher"), [more, his, hers, "not-a-job"], ["train_loss"]
+    found = reduced_of(database, ada, ids, names, points=40)
+    assert found == {job_id: reduced(database, ada, job_id, names, points=40) for job_id in (hers, more)}
+    assert len(found[hers]["train_loss"]) <= 40
+    assert set(reduced_of(database, ADMIN, ids, names, points=40)) == {hers, more, his}
+    assert reduced_of(database, ada, [], names, points=40) == {}

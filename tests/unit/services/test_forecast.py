@@ -6,7 +6,7 @@ from services import fleet, jobs
 from services.claims import Batch
 from services.database import Database
 from services.fleet import READY, Condition, Member, Weights
-from services.forecast import look_ahead
+from services.forecast import look_ahead, look_ahead_of
 from services.order import Offer
 from tests.support.clocked import Clock
 from tests.unit.services.test_jobs import LEASE, claim, new_job, submit
@@ -115,3 +115,29 @@ def test_a_parent_waits_as_its_first_waiting_child_does(database: Database) -> N
     assert (look_ahead(database, parent) or {})["position"] == 1
     assert jobs.claim(database, "w", Offer(["any"]), LEASE) is not None
     assert look_ahead(database, parent) is None
+
+
+def test_several_jobs_are_told_what_each_is_told_alone(database: Database, clock: Clock) -> None:
+    for seconds in (50, 100):
+        finished(database, clock, seconds)
+    worker(database, "w")
+    worker(database, "labelled", labels=("gpu=x",))
+    first, second = (submit(database) for _ in range(2))
+    follower = submit(database, after=[first, second])
+    labelled = submit(database, labels=["gpu=x"])
+    nobodys = submit(database, labels=["gpu=y", "room=2"])
+    parent = submit(database, kind="cross_validate", children=[new_job(), new_job()], after=[first])
+    whole = submit(database, kind="cross_validate", children=[new_job(), new_job()])
+    paused, done = submit(database), submit(database)
+    jobs.pause(database, paused)
+    jobs.cancel(database, done)
+    lease = claim(database, "w").lease
+    jobs.renew(database, lease, LEASE, Batch(progress={"eta_seconds": 20.0}))
+    waiting = [second, follower, labelled, nobodys, parent, whole, paused]
+    for most in (None, 1):
+        together = look_ahead_of(database, [*waiting, done, lease.job_id, "not-a-job"], most)
+        assert set(together) == set(waiting)
+        assert together == {job_id: look_ahead(database, job_id, most) for job_id in waiting}
+    assert together[second]["waits_for"] == ["ada has 1 jobs running, which is the limit"]
+    assert len({str(found) for found in together.values()}) == len(waiting)
+    assert look_ahead_of(database, []) == {}

@@ -15,14 +15,14 @@ from tests.unit.services.dashboard.full_service import Service, add_datasets
 
 FEW, MORE = 14, 40
 PAGES = {  # how often each may ask; once of that is who looks
-    "/overview": 108,
+    "/overview": 37,  # of them 12 for curves of running jobs
     "/jobs": 5,
     "/jobs?state=failed": 4,
     "/jobs?q=training": 5,
     "/jobs?sort=name": 5,
     "/jobs?kind=cross_validate&sort=oldest&open={parent}": 7,
     "/jobs/{running}": 21,
-    "/jobs/{running}/curves": 6,
+    "/jobs/{running}/curves": 11,  # one each for six series
     "/jobs/{parent}": 34,
     "/compare?job={running}&job={waiting}": 5,
     "/datasets": 3,
