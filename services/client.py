@@ -330,6 +330,10 @@ class Client:
         """Worker slots."""
         return list(self.get("workers")["items"])
 
+    def worker_use(self, hours: int = 24, points: int = 96) -> list[dict[str, Any]]:
+        """How busy worker slots were over the last hours, in so many equal times, the last of which ends now."""
+        return list(self.get("workers/use", {"hours": str(hours), "points": str(points)})["items"])
+
     def drain_worker(self, name: str) -> list[dict[str, Any]]:
         """Has a worker leave, by its name or a slot's; its jobs go on elsewhere. Returns its slots."""
         place = "/".join(map(path_part, name.split("/")))

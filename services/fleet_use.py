@@ -10,7 +10,8 @@ from services.database import Database, now_ms
 from services.tables import WorkerUse
 
 TOLD_SECONDS = 60.0  # between two rows of a slot
-KEPT_MS = 2 * 24 * 3600 * 1000
+KEPT_HOURS = 48
+KEPT_MS = KEPT_HOURS * 3600 * 1000
 FORGOTTEN_AT_ONCE = 5000  # rows
 
 

@@ -15,6 +15,7 @@ from bgpanet.validation import problems_of
 from services.api.answers import ID, AnyKind, DatasetState
 from services.changes import Topic
 from services.claims import State
+from services.fleet_use import KEPT_HOURS
 from services.tokens import Role, Scope
 from services.webhooks import DeliveryState
 
@@ -290,6 +291,11 @@ class AuditQuery(Query):
 
 class EventsQuery(Query):
     topic: list[Topic] = Field(default_factory=list, max_length=50, description="what is told of; none: all")
+
+
+class UseQuery(Query):
+    hours: int = Field(24, ge=1, le=KEPT_HOURS, description="that it goes back")
+    points: int = Field(96, ge=1, le=1000, description="into how many equal times they are parted")
 
 
 class MetricsQuery(Query):

@@ -1,12 +1,14 @@
 """Workers, and who one is."""
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response, jsonify
 
-from services import fleet, views
+from services import fleet, fleet_use, views
 from services.api import answers
 from services.api.documentation import Section, documented
+from services.api.parsing import UseQuery, parse_query
 from services.asking import admin, context, manager, reader
 from services.audit import Act, noted
 from services.tables import personal
@@ -49,6 +51,16 @@ def get_workers() -> Response:
     Which job one has is told to whoever sees the job.
     """
     return _shown(views.list_workers(context().database))
+
+
+@routes.get("/workers/use")
+@documented({200: answers.Page[answers.WorkerUse]}, query=UseQuery)
+def get_worker_use() -> Response:
+    """Show how busy worker slots were, by name; two days are kept."""
+    asked = parse_query(UseQuery)
+    found = fleet_use.history(context().database, asked.hours, asked.points)
+    items = [{"name": name, "use": [use and asdict(use) for use in found[name]]} for name in sorted(found)]
+    return jsonify({"items": items, "next_cursor": None})
 
 
 @routes.post("/workers/<path:worker>/drain")

@@ -1,5 +1,7 @@
 """Worker slots: which there are, and having a worker leave."""
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
@@ -8,13 +10,16 @@ from services.client import Client
 from services.commands.common import Json, print_json, print_table, verb
 from services.commands.completion import worker_names
 
+POINTS = 48  # of a drawing
+HEIGHTS = "▁▂▃▄▅▆▇█"
+
 app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
 @verb
 def workers(context: typer.Context, as_json: Json = False) -> None:
-    """Worker slots and what they do; `workers drain` has one leave.
+    """Worker slots and what they do; `workers use` tells how busy they were, `workers drain` has one leave.
 
     Example: bgpanet workers
     """
@@ -38,6 +43,41 @@ def drain(
     """
     with Client() as client:
         _tell(client.drain_worker(name), as_json)
+
+
+@app.command()
+@verb
+def use(
+    hours: Annotated[int, typer.Option(min=1, max=48, help="that it goes back")] = 24,
+    as_json: Json = False,
+) -> None:
+    """How busy worker slots were: on average, and drawn over the time: the GPU's use, or without one that by jobs.
+
+    Example: bgpanet workers use --hours 3
+    """
+    with Client() as client:
+        rows = client.worker_use(hours, POINTS)
+    if as_json:
+        print_json(rows)
+        return
+    columns: dict[str, Any] = {"name": itemgetter("name"), "with a job": lambda row: _mean(row, "busy", 100)}
+    columns |= {"GPU": lambda row: _mean(row, "gpu_percent"), "CPU": lambda row: _mean(row, "cpu_percent")}
+    columns[f"last {hours} h"] = lambda row: _drawn(row["use"])
+    print_table(rows, columns)
+
+
+def _mean(row: dict[str, Any], of: str, times: float = 1) -> str:
+    known = [use[of] for use in row["use"] if use is not None and use[of] is not None]
+    return f"{times * sum(known) / len(known):.0f} %" if known else ""
+
+
+def _drawn(uses: Sequence[dict[str, Any] | None]) -> str:
+    """A letter for each time, the higher the busier; a blank where nothing was told."""
+    letters = []
+    for told in uses:
+        share = None if told is None else told["busy"] if told["gpu_percent"] is None else told["gpu_percent"] / 100
+        letters.append(" " if share is None else HEIGHTS[round(min(max(share, 0), 1) * (len(HEIGHTS) - 1))])
+    return "".join(letters)
 
 
 def _tell(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -44,7 +44,7 @@ from services.api.answers.jobs import (
 from services.api.answers.models import ModelPage, ModelVersion, Network, RegisteredModel, Trial, TriedImage
 from services.api.answers.people import AuditEntry, Me, Member, NewToken, Project, Token
 from services.api.answers.webhooks import Content, Delivery, EndedJob, NewWebhook, Webhook
-from services.api.answers.workers import Weights, Worker
+from services.api.answers.workers import Use, Weights, Worker, WorkerUse
 
 __all__ = [
     "ID",
@@ -97,8 +97,10 @@ __all__ = [
     "Trial",
     "TriedImage",
     "Upload",
+    "Use",
     "Webhook",
     "Weights",
     "Worker",
+    "WorkerUse",
     "WrongField",
 ]

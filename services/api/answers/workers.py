@@ -15,6 +15,21 @@ class Weights(Answer):
     reachable: bool | None = Field(None, description="whether it can download them; null: not known", examples=[True])
 
 
+class Use(Answer):
+    """Means over a time."""
+
+    busy: float = Field(description="the share of it with a job, from 0 to 1", examples=[0.85])
+    gpu_percent: float | None = Field(description="null: not told", examples=[91.5])
+    cpu_percent: float | None = Field(description="of its host; null: not told", examples=[34.0])
+
+
+class WorkerUse(Answer):
+    """How busy a worker slot was."""
+
+    name: str = Field(examples=["gpu-1/0"])
+    use: list[Use | None] = Field(description="over equal times, the last of which ends now; null: it told nothing")
+
+
 class Worker(Answer):
     """A worker slot."""
 

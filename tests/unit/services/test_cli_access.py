@@ -9,6 +9,7 @@ from sqlalchemy import text
 from services import fleet
 from services.commands.common import FAILED, FORBIDDEN, MISSING, USAGE
 from services.fleet import Member, Weights
+from services.fleet_use import Use
 from tests.unit.services.api.test_api import api as api  # a fixture
 from tests.unit.services.test_cli_jobs import SUBMIT, Shell
 from tests.unit.services.test_cli_jobs import shell as shell  # a fixture
@@ -74,3 +75,16 @@ def test_an_admin_has_a_worker_leave(shell: Shell) -> None:
     assert json.loads(root.run("workers", "drain", "gpu-1", "--json"))[0]["why"] == "root asked it to leave"
     assert "root asked it to leave" in shell.run("workers")
     assert root.refused("workers", "drain", "gpu-2")[0] == MISSING
+
+
+def test_how_busy_workers_were_is_drawn(shell: Shell) -> None:
+    database = shell.api.context.database
+    for name, use in (("gpu-1/0", Use(0.5, 100.0, 25.0)), ("cpu-1/0", Use(0.5))):
+        fleet.beat(database, Member(name, "host", 1, "0.1.0", "CPU", ["any"]), None, {}, Weights(), use=use)
+    said = shell.run("workers", "use", "--hours", "3").splitlines()
+    rows = {line.split()[0]: line.rstrip() for line in said if "/0" in line}
+    assert rows["gpu-1/0"].endswith("█")
+    assert [part in rows["gpu-1/0"] for part in ("50 %", "100 %", "25 %")] == [True] * 3
+    assert rows["cpu-1/0"].endswith("▅")
+    told = json.loads(shell.run("workers", "use", "--json"))
+    assert [(row["name"], row["use"][-1]["busy"]) for row in told] == [("cpu-1/0", 0.5), ("gpu-1/0", 0.5)]

@@ -7,6 +7,7 @@ import pytest
 
 from services import audit, fleet
 from services.fleet import Member, Weights
+from services.fleet_use import Use
 from services.throttle import Throttle
 from tests.unit.services.api.test_api import Api, finished_job
 from tests.unit.services.api.test_api import api as api  # a fixture
@@ -124,6 +125,22 @@ def test_an_admin_alone_has_a_worker_leave_and_it_stands_in_the_trail(api: Api) 
         answer = api.call("POST", f"workers/{name}/drain", "root")
         assert (answer.status_code, [item["state"] for item in answer.json["items"]]) == (202, ["draining"])
     assert [entry for entry in actions(api) if entry[1] == "worker.drain"] == [("root", "worker.drain", "gpu-1")]
+
+
+def test_everybody_sees_how_busy_workers_were(api: Api) -> None:
+    for name, use in (("b/0", Use(1.0)), ("a/0", Use(0.5, 80.0, 25.0))):
+        member = Member(name, "host", 1, "0.1.0", "CPU", ["any"])
+        fleet.beat(api.context.database, member, None, {}, Weights("", []), use=use)
+    answer = api.call("GET", "workers/use?hours=3&points=2", "ada")
+    assert answer.json == {
+        "items": [
+            {"name": "a/0", "use": [None, {"busy": 0.5, "gpu_percent": 80.0, "cpu_percent": 25.0}]},
+            {"name": "b/0", "use": [None, {"busy": 1.0, "gpu_percent": None, "cpu_percent": None}]},
+        ],
+        "next_cursor": None,
+    }
+    assert [len(item["use"]) for item in api.call("GET", "workers/use", "bob").json["items"]] == [96, 96]
+    assert api.call("GET", "workers/use?hours=49&points=0", "ada").status_code == 422
 
 
 # ── The audit trail ───────────────────────────────────────────────────────────────────────────────────────────────
