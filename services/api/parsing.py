@@ -229,6 +229,25 @@ class WebhookBody(Body):
     everyone: bool = Field(False, description="of the jobs of all users; admins only")
 
 
+class WebhookPatch(Body):
+    """What a webhook is to be; what is left out stays. Its address, for which its secret is, can't be changed."""
+
+    active: bool | None = Field(None, description="false: it is told nothing until it is on again", examples=[False])
+    states: list[Literal["succeeded", "failed", "cancelled"]] | None = Field(
+        None, min_length=1, max_length=3, description="the ends to hear of"
+    )
+    children: bool | None = Field(None, description="also of jobs that have a parent, such as folds")
+    everyone: bool | None = Field(None, description="of the jobs of all users; admins only")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
+        if nulls := sorted(name for name in self.model_fields_set if getattr(self, name) is None):
+            raise ValueError(f"{', '.join(nulls)}: leave out what is to stay as it is")
+        return self
+
+
 class Query(BaseModel):
     """Base of all query strings. Text becomes what the field is."""
 
