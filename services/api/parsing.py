@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from flask import request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bgpanet import plain_json
 from bgpanet.errors import InvalidInput
@@ -239,12 +248,17 @@ class WebhookPatch(Body):
     children: bool | None = Field(None, description="also of jobs that have a parent, such as folds")
     everyone: bool | None = Field(None, description="of the jobs of all users; admins only")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_null(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("leave it out where it is to stay as it is")
+        return value
+
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.model_fields_set:
             raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
-        if nulls := sorted(name for name in self.model_fields_set if getattr(self, name) is None):
-            raise ValueError(f"{', '.join(nulls)}: leave out what is to stay as it is")
         return self
 
 
