@@ -117,7 +117,11 @@ def test_all_that_is_wrong_with_a_change_is_told_at_once_and_nothing_of_it_is_do
     told = {error["field"]: error["detail"] for error in answer.json["errors"]}
     assert told.keys() == {"active", "states.0", "children", "everyone", "url", "secret"}
     assert "make another webhook" in told["url"]
-    for body, word in (({}, "at least one of active, states"), ({"active": None}, "leave it out"), ({"states": []}, "")):
+    for body, word in (
+        ({}, "at least one of active, states"),
+        ({"active": None}, "leave it out"),
+        ({"states": []}, ""),
+    ):
         answer = api.call("PATCH", path, "ada", json=body)
         assert answer.status_code == 422
         assert word in answer.text
