@@ -2,6 +2,8 @@
 
 Whoever delivers takes what is due for a while (`claim`) and writes what came of it (`settle`). One that dies meanwhile
 leaves it to others: then the receiver may hear of it twice, under the same id.
+
+For a webhook that is off nothing is written; what was written before is held until it is on again (`release`).
 """
 
 import random
@@ -9,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from services.database import Database, now_ms
@@ -50,7 +52,7 @@ def tell_end(session: Session, job_id: str) -> None:
     concerned = or_(Webhook.everyone, Webhook.created_by == Job.created_by)
     wanted = select(Webhook.id.label("webhook"), Webhook.states, Dataset.name.label("dataset"), *_JOB)
     wanted = wanted.join(Job, concerned).outerjoin(Dataset, Dataset.id == Job.dataset_id)
-    wanted = wanted.where(Job.id == job_id, or_(Webhook.children, Job.parent_id.is_(None)))
+    wanted = wanted.where(Job.id == job_id, Webhook.active, or_(Webhook.children, Job.parent_id.is_(None)))
     for row in session.execute(wanted.order_by(Webhook.id)).mappings():
         if row["state"] in row["states"]:
             facts = {"dataset": row["dataset"], **{column.key: row[column.key] for column in _JOB}}
@@ -84,14 +86,12 @@ def _add(session: Session, webhook_id: str, event: str, facts: dict[str, Any], j
 def is_due(database: Database) -> bool:
     """Whether anything is to be tried now. Costs next to nothing, and locks nothing."""
     with database.read() as session:
-        due = select(Delivery.id).where(Delivery.state == "waiting", Delivery.next_at <= now_ms())
-        return session.scalar(due.limit(1)) is not None
+        return session.scalar(_due().limit(1)) is not None
 
 
 def claim(database: Database, busy: Collection[str] = ()) -> Claimed | None:
     """Takes the delivery that has been due for longest, of webhooks that are not `busy`; None where there is none."""
-    due = select(Delivery.id).where(Delivery.state == "waiting", Delivery.next_at <= now_ms())
-    due = due.where(Delivery.webhook_id.not_in(list(busy))).order_by(Delivery.next_at, Delivery.id)
+    due = _due().where(Delivery.webhook_id.not_in(list(busy))).order_by(Delivery.next_at, Delivery.id)
     chosen = due.limit(1).with_for_update(skip_locked=True).scalar_subquery()
     with database.write() as session:
         row = session.scalar(
@@ -106,6 +106,12 @@ def claim(database: Database, busy: Collection[str] = ()) -> Claimed | None:
             .execution_options(synchronize_session=False)
         )
         return None if row is None else Claimed(row, session.get(Webhook, row.webhook_id))
+
+
+def _due() -> Select[str]:
+    """Ids of what is to be tried now. What is to no webhook any more is: it is given up."""
+    is_due = (Delivery.state == "waiting") & (Delivery.next_at <= now_ms())
+    return select(Delivery.id).where(is_due, Delivery.webhook_id.not_in(select(Webhook.id).where(~Webhook.active)))
 
 
 def settle(
@@ -141,6 +147,12 @@ def repeat(session: Session, delivery_id: str) -> None:
     """Has a delivery tried again now, under its id, with as many tries as a new one."""
     again = {"state": "waiting", "tries_left": MOST_TRIES, "next_at": now_ms(), "ended_at": None}
     session.execute(update(Delivery).where(Delivery.id == delivery_id).values(**again))
+
+
+def release(session: Session, webhook_id: str) -> None:
+    """Has all that waits for a webhook tried now, with the tries that it had left."""
+    held = (Delivery.webhook_id == webhook_id) & (Delivery.state == "waiting")
+    session.execute(update(Delivery).where(held).values(next_at=now_ms()))
 
 
 def forget(database: Database, after_days: float) -> int:

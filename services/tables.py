@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -333,6 +334,7 @@ class Webhook(Base):
     states: Mapped[list[Any]]  # the ends that it wants to hear of
     children: Mapped[bool] = mapped_column(Boolean)  # also of jobs that have a parent
     everyone: Mapped[bool] = mapped_column(Boolean)  # of the jobs of all users
+    active: Mapped[bool] = mapped_column(Boolean, server_default=true())  # else it is told nothing
     secret: Mapped[str] = mapped_column(String(100))  # signs, so it can't be kept as a digest
     created_by: Mapped[str] = mapped_column(String(200), index=True)
     created_at: Mapped[int] = mapped_column(BigInteger)

@@ -1,19 +1,19 @@
-"""Webhooks of people: made, shown, removed, tried out, and what each was told. One that is not yours does not exist."""
+"""Webhooks of people: made, changed, removed, tried out, and what each was told. What is not yours does not exist."""
 
 import base64
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from bgpanet.errors import InvalidInput
 from services import addresses, audit, outbox
 from services.audit import Act
 from services.database import Database, now_ms
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, Forbidden, NotFound
 from services.ids import new_id
 from services.tables import Delivery, Webhook
 from services.tokens import Principal
@@ -33,6 +33,16 @@ class NewWebhook:
     states: Sequence[str]
     children: bool = False
     everyone: bool = False
+
+
+@dataclass(frozen=True)
+class WebhookChange:
+    """What a webhook is to be; None: it stays as it is. Its address stays, for which its secret is."""
+
+    active: bool | None = None
+    states: Sequence[str] | None = None
+    children: bool | None = None
+    everyone: bool | None = None
 
 
 def create(
@@ -85,6 +95,31 @@ def get(database: Database, principal: Principal, webhook_id: str) -> dict[str, 
         return _shown(_find(session, principal, webhook_id))
 
 
+def change(database: Database, principal: Principal, webhook_id: str, asked: WebhookChange) -> dict[str, Any]:
+    """Changes a webhook. While it is off it is told nothing, and what waits is held until it is on. Returns it.
+
+    Raises:
+        NotFound: there is none.
+        Forbidden: it is to hear of the jobs of all users, and who asks is no admin.
+    """
+    with database.write() as session:
+        webhook = _find(session, principal, webhook_id, is_to_change=True)
+        if asked.everyone and not principal.is_admin:
+            raise Forbidden("only an admin's webhook may hear of the jobs of all users")
+        values = {
+            name: list(value) if name == "states" else value
+            for name, value in asdict(asked).items()
+            if value is not None
+        }
+        if new := {name: value for name, value in values.items() if value != getattr(webhook, name)}:
+            session.execute(update(Webhook).where(Webhook.id == webhook_id).values(**new))
+            if new.get("active"):
+                outbox.release(session, webhook_id)
+            session.refresh(webhook)
+            audit.append(database, session, Act(principal, "webhook.change", webhook_id, detail=new))
+        return _shown(webhook)
+
+
 def remove(database: Database, principal: Principal, webhook_id: str) -> None:
     """Ends a webhook, with what it was told and was yet to be told. Raises NotFound."""
     with database.write() as session:
@@ -95,22 +130,32 @@ def remove(database: Database, principal: Principal, webhook_id: str) -> None:
 
 
 def ping(database: Database, principal: Principal, webhook_id: str) -> dict[str, Any]:
-    """Has a webhook told something that is about no job. Returns the delivery. Raises NotFound."""
+    """Has a webhook told something that is about no job. Returns the delivery.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is off.
+    """
     with database.write() as session:
-        _find(session, principal, webhook_id)
-        return _told(session.get_one(Delivery, outbox.add_ping(session, webhook_id)))
+        webhook = _find_active(session, principal, webhook_id)
+        return _told(session.get_one(Delivery, outbox.add_ping(session, webhook_id)), webhook)
 
 
 def repeat(database: Database, principal: Principal, webhook_id: str, delivery_id: str) -> dict[str, Any]:
-    """Has a delivery made again, under the same id. Returns it. Raises NotFound."""
+    """Has a delivery made again, under the same id. Returns it.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: its webhook is off.
+    """
     with database.write() as session:
-        _find(session, principal, webhook_id)
+        webhook = _find_active(session, principal, webhook_id)
         row = session.get(Delivery, delivery_id)
         if row is None or row.webhook_id != webhook_id:
             raise NotFound(f"webhook {webhook_id} has no delivery {delivery_id}")
         outbox.repeat(session, delivery_id)
         session.refresh(row)
-        return _told(row)
+        return _told(row, webhook)
 
 
 def deliveries(
@@ -128,9 +173,9 @@ def deliveries(
     if cursor is not None:
         query = query.where(Delivery.id < cursor)
     with database.read() as session:
-        _find(session, principal, webhook_id)
+        webhook = _find(session, principal, webhook_id)
         rows = session.scalars(query.order_by(Delivery.id.desc()).limit(limit + 1)).all()
-    items = [_told(row) for row in rows[:limit]]
+    items = [_told(row, webhook) for row in rows[:limit]]
     return Page(items, items[-1]["id"] if len(rows) > limit else None)
 
 
@@ -145,10 +190,17 @@ def content_of(delivery: Delivery) -> dict[str, Any]:
     return made
 
 
-def _find(session: Session, principal: Principal, webhook_id: str) -> Webhook:
-    webhook = session.get(Webhook, webhook_id)
+def _find(session: Session, principal: Principal, webhook_id: str, *, is_to_change: bool = False) -> Webhook:
+    webhook = session.get(Webhook, webhook_id, with_for_update=True if is_to_change else None)
     if webhook is None or not (principal.is_admin or webhook.created_by == principal.user):
         raise NotFound(f"there is no webhook {webhook_id}")
+    return webhook
+
+
+def _find_active(session: Session, principal: Principal, webhook_id: str) -> Webhook:
+    webhook = _find(session, principal, webhook_id)
+    if not webhook.active:
+        raise Conflict(f"webhook {webhook_id} is off, and is told nothing; switch it on first")
     return webhook
 
 
@@ -156,6 +208,7 @@ def _shown(webhook: Webhook) -> dict[str, Any]:
     return {
         "id": webhook.id,
         "url": webhook.url,
+        "active": webhook.active,
         "states": webhook.states,
         "children": webhook.children,
         "everyone": webhook.everyone,
@@ -164,7 +217,7 @@ def _shown(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def _told(row: Delivery) -> dict[str, Any]:
+def _told(row: Delivery, webhook: Webhook) -> dict[str, Any]:
     return {
         "id": row.id,
         "webhook": row.webhook_id,
@@ -175,7 +228,7 @@ def _told(row: Delivery) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "created_at": timestamp(row.created_at),
-        "next_at": timestamp(row.next_at) if row.state == "waiting" else None,
+        "next_at": timestamp(row.next_at) if row.state == "waiting" and webhook.active else None,
         "ended_at": timestamp(row.ended_at),
         "content": content_of(row),
     }

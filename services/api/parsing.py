@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from flask import request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bgpanet import plain_json
 from bgpanet.errors import InvalidInput
@@ -227,6 +236,30 @@ class WebhookBody(Body):
     )
     children: bool = Field(False, description="also of jobs that have a parent, such as folds")
     everyone: bool = Field(False, description="of the jobs of all users; admins only")
+
+
+class WebhookPatch(Body):
+    """What a webhook is to be; what is left out stays. Its address, for which its secret is, can't be changed."""
+
+    active: bool | None = Field(None, description="false: it is told nothing until it is on again", examples=[False])
+    states: list[Literal["succeeded", "failed", "cancelled"]] | None = Field(
+        None, min_length=1, max_length=3, description="the ends to hear of"
+    )
+    children: bool | None = Field(None, description="also of jobs that have a parent, such as folds")
+    everyone: bool | None = Field(None, description="of the jobs of all users; admins only")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_null(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("leave it out where it is to stay as it is")
+        return value
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
+        return self
 
 
 class Query(BaseModel):

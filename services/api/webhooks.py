@@ -2,12 +2,13 @@
 
 from flask import Response, abort, jsonify, url_for
 
+from bgpanet.errors import InvalidInput, Problem
 from services import webhooks
 from services.api import answers
 from services.api.documentation import Section, documented
-from services.api.parsing import DeliveriesQuery, WebhookBody, parse_body, parse_query
+from services.api.parsing import DeliveriesQuery, WebhookBody, WebhookPatch, parse_body, parse_query
 from services.asking import context, reader, writer
-from services.webhooks import NewWebhook
+from services.webhooks import NewWebhook, WebhookChange
 
 routes = Section(
     "webhooks",
@@ -16,6 +17,7 @@ routes = Section(
     tags={"webhooks": "Addresses that are told when jobs end, and what they were told"},
     paths={"webhook_id": ("id of a webhook", answers.ID), "delivery_id": ("id of a delivery", answers.ID)},
 )
+FIXED = Problem("url", "can't be changed, since the secret belongs to it; make another webhook and remove this one")
 
 
 @routes.post("")
@@ -48,6 +50,21 @@ def get_webhook(webhook_id: str) -> Response:
     return jsonify(webhooks.get(context().database, reader(), webhook_id))
 
 
+@routes.patch("/<webhook_id>")
+@documented({200: answers.Webhook}, body=WebhookPatch)
+def patch_webhook(webhook_id: str) -> Response:
+    """Switch a webhook off or on, or change what it hears of.
+
+    While it is off no end is written down for it, and what waits is held; when it is on again, that is tried at once.
+    """
+    principal = writer()
+    try:
+        asked = WebhookChange(**parse_body(WebhookPatch).model_dump())
+    except InvalidInput as error:
+        raise InvalidInput(FIXED if each.where == "url" else each for each in error.problems) from None
+    return jsonify(webhooks.change(context().database, principal, webhook_id, asked))
+
+
 @routes.delete("/<webhook_id>")
 @documented({204: None})
 def delete_webhook(webhook_id: str) -> tuple[str, int]:
@@ -57,9 +74,9 @@ def delete_webhook(webhook_id: str) -> tuple[str, int]:
 
 
 @routes.post("/<webhook_id>/ping")
-@documented({202: answers.Delivery})
+@documented({202: answers.Delivery}, problems=[409])
 def post_ping(webhook_id: str) -> tuple[Response, int]:
-    """Try a webhook out: it is told something that is about no job."""
+    """Try a webhook out, unless it is off: it is told something that is about no job."""
     return jsonify(webhooks.ping(context().database, writer(), webhook_id)), 202
 
 
@@ -73,7 +90,7 @@ def get_deliveries(webhook_id: str) -> Response:
 
 
 @routes.post("/<webhook_id>/deliveries/<delivery_id>/repeat")
-@documented({202: answers.Delivery})
+@documented({202: answers.Delivery}, problems=[409])
 def post_repeat(webhook_id: str, delivery_id: str) -> tuple[Response, int]:
-    """Make a delivery again, under the same id, whatever became of it."""
+    """Make a delivery again, under the same id, whatever became of it; unless its webhook is off."""
     return jsonify(webhooks.repeat(context().database, writer(), webhook_id, delivery_id)), 202

@@ -53,6 +53,7 @@ def webhook_list(as_json: Json = False) -> None:
         print_json(rows)
         return
     columns: dict[str, Any] = {name: lambda row, name=name: row[name] for name in ("id", "url", "created_by")}
+    columns["state"] = lambda row: "on" if row["active"] else "off"
     columns["told of"] = lambda row: ", ".join(row["states"])
     columns["children"] = lambda row: "yes" if row["children"] else ""
     columns["everyone"] = lambda row: "yes" if row["everyone"] else ""
@@ -73,6 +74,35 @@ def webhook_show(webhook_id: WebhookId, as_json: Json = False) -> None:
         return
     rows = [{"field": name, "value": value} for name, value in found.items() if value is not None]
     print_table(rows, {name: lambda row, name=name: row[name] for name in ("field", "value")})  # type: ignore[misc]
+
+
+@app.command("change")
+@verb
+def webhook_change(
+    webhook_id: WebhookId,
+    on: Annotated[bool | None, typer.Option("--on/--off", help="what was held is tried at once / told nothing")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="succeeded, failed or cancelled; repeatable")] = None,
+    children: Annotated[
+        bool | None, typer.Option("--children/--no-children", help="also of jobs with a parent, such as folds")
+    ] = None,
+    everyone: Annotated[
+        bool | None, typer.Option("--everyone/--no-everyone", help="of the jobs of all users (admins)")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Switch a webhook off or on, or change what it hears of; its address stays.
+
+    Example: bgpanet webhook change ID --off
+    """
+    asked = {"active": on, "states": state or None, "children": children, "everyone": everyone}
+    with Client() as client:
+        now = client.patch(_path(webhook_id), {name: value for name, value in asked.items() if value is not None})
+    if as_json:
+        print_json(now)
+        return
+    print(
+        f"webhook {now['id']} is {'on' if now['active'] else 'off'} and hears of jobs that {', '.join(now['states'])}"
+    )
 
 
 @app.command("remove")

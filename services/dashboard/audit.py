@@ -50,6 +50,7 @@ WORDS = {
     "model.alias": "moved an alias of a model",
     "model.remove": "removed a model",
     "webhook.create": "made a webhook",
+    "webhook.change": "changed a webhook",
     "webhook.remove": "removed a webhook",
     "worker.drain": "had a worker leave",
     "request": "sent a request",

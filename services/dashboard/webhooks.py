@@ -14,7 +14,7 @@ from services.dashboard.lists import template
 from services.dashboard.plain_forms import Filled, Form
 from services.dashboard.settings import shown
 from services.errors import Conflict
-from services.webhooks import DeliveryState, NewWebhook
+from services.webhooks import DeliveryState, NewWebhook, WebhookChange
 
 routes = Blueprint("webhooks", __name__, url_prefix="/settings/webhooks")
 End = Literal["succeeded", "failed", "cancelled"]
@@ -71,6 +71,20 @@ def show(webhook_id: str) -> str:
         state=state,
         states=STATES,
     )
+
+
+@routes.post("/<webhook_id>/off")
+def switch_off(webhook_id: str) -> BaseResponse:
+    webhooks.change(context().database, writer(), webhook_id, WebhookChange(active=False))
+    flash("It is off: it is told nothing of what happens now, and what waits is held.")
+    return _back(webhook_id)
+
+
+@routes.post("/<webhook_id>/on")
+def switch_on(webhook_id: str) -> BaseResponse:
+    webhooks.change(context().database, writer(), webhook_id, WebhookChange(active=True))
+    flash("It is on, and what was held is tried now.")
+    return _back(webhook_id)
 
 
 @routes.post("/<webhook_id>/remove")

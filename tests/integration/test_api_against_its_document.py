@@ -18,7 +18,7 @@ from schemathesis.core.failures import FailureGroup
 from sqlalchemy import insert
 
 from bgpanet.specs import parse_spec
-from services import jobs, tokens, uploads
+from services import jobs, tokens, uploads, webhooks
 from services.artifacts import sha256_of
 from services.claims import Batch, NewArtifact, NewJob, StoredFile
 from services.context import Context
@@ -26,6 +26,7 @@ from services.order import Offer
 from services.settings import Settings
 from services.tables import Dataset
 from services.uploads import NewUpload
+from services.webhooks import NewWebhook
 from tests.support.clocked import DATASET
 from tests.support.cluster import ADMIN, cluster
 from tests.support.schemathesis_hooks import CHECKS, Seeds, give, takes_away
@@ -55,7 +56,7 @@ class Served:
 
 
 def seed(context: Context) -> tuple[Seeds, str]:
-    """A data set, jobs in several states, an artifact, figures, log lines, an upload; and an admin's token."""
+    """A data set, jobs in several states, an artifact, figures, log lines, an upload, a webhook; an admin's token."""
     database, store = context.database, context.store
     counts = [{"class": name, "images": 60, "groups": 30} for name in DATASET["classes"]]  # type: ignore[attr-defined]
     values = {**DATASET, "name": "ham10000", "class_counts": counts, "images": 120, "groups": 60}
@@ -77,6 +78,8 @@ def seed(context: Context) -> tuple[Seeds, str]:
     waiting, _ = jobs.submit(database, NewJob(**plain))
     family, _ = jobs.submit(database, NewJob(**{**plain, "kind": "cross_validate", "children": [NewJob(**plain)] * 2}))
     begun, _ = uploads.begin(context, ADMIN, NewUpload("a.zip", 4, "0" * 64))
+    hook = webhooks.create(database, ADMIN, NewWebhook("https://lab.example.org/", ["failed"]), ())[0]["id"]
+    told = webhooks.ping(database, ADMIN, hook)["id"]
     token_id, secret = tokens.create(database, "test", "ada", "admin")
     known = {
         "job_id": (done, waiting, family),
@@ -84,10 +87,11 @@ def seed(context: Context) -> tuple[Seeds, str]:
         "name": ("predictions.csv", "bgpanet"),
         "number": (1,),
         "upload_id": (begun["id"],),
+        "webhook_id": (hook,),
+        "delivery_id": (told,),
     }
-    return Seeds(
-        "ham10000", (done, waiting, family), known, frozenset({"d", "ham10000", "ham10000@1", begun["id"], token_id})
-    ), secret
+    kept = frozenset({"d", "ham10000", "ham10000@1", begun["id"], hook, token_id})
+    return Seeds("ham10000", (done, waiting, family), known, kept), secret
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,7 @@ def test_every_step_back_and_forward_again_keeps_all_that_both_versions_know(dat
         before = content(database)
         migrate(database.url, newer)
         assert lost(before, content(database)) == [], f"forward to {newer}"
+    assert all(webhook["active"] for webhook in content(database)["webhooks"].values()), "as before it could be off"
     with database.engine.connect() as connection:
         compared = MigrationContext.configure(connection, opts={"compare_type": True})
         assert list(compare_metadata(compared, Base.metadata)) == []

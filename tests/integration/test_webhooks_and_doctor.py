@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from services import deliveries, doctor, jobs, outbox, production, webhooks
 from services.claims import NewJob
@@ -19,7 +19,7 @@ from services.order import Offer
 from services.settings import Settings
 from services.tables import Dataset, Delivery, Job
 from services.tokens import Principal
-from services.webhooks import NewWebhook
+from services.webhooks import NewWebhook, WebhookChange
 from tests.support.clocked import DATASET
 from tests.support.databases import migrated_url
 
@@ -95,6 +95,66 @@ def test_a_webhook_that_is_removed_at_the_same_moment_undoes_no_end(database: Da
     outbox.forget(database, 90)
     with database.read() as session:
         assert session.scalars(select(Delivery.id)).all() == []
+
+
+def test_a_webhook_that_is_switched_off_at_the_same_moment_undoes_no_end_and_loses_nothing_that_was_written(
+    database: Database,
+) -> None:
+    hook = str(webhooks.create(database, ADA, ASKED, ())[0]["id"])
+    written = 0
+    for _ in range(20):
+        jobs.submit(database, new_job())
+        claim = jobs.claim(database, "w", Offer(["any"]), 60)
+        assert claim is not None
+        start = threading.Barrier(2)
+
+        def finish(lease: Any = claim.lease, start: threading.Barrier = start) -> None:
+            start.wait()
+            jobs.finish(database, lease, {}, [])
+
+        def switch(start: threading.Barrier = start) -> None:
+            start.wait()
+            webhooks.change(database, ADA, hook, WebhookChange(active=False))
+
+        with ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(finish), pool.submit(switch)]:
+                future.result()
+        assert outbox.claim(database) is None, "it is off, so what was written is held"
+        with database.read() as session:
+            waiting = session.scalars(select(Delivery.id).where(Delivery.state == "waiting")).all()
+        assert len(waiting) <= 1
+        webhooks.change(database, ADA, hook, WebhookChange(active=True))
+        for delivery in waiting:
+            claimed = outbox.claim(database)
+            assert claimed is not None
+            assert claimed.delivery.id == delivery
+            outbox.settle(database, claimed.delivery, 200, None)
+            written += 1
+    with database.read() as session:
+        assert set(session.scalars(select(Job.state))) == {"succeeded"}
+        states = session.scalars(select(Delivery.state)).all()
+    assert states == ["delivered"] * written
+
+
+def test_an_end_that_is_being_written_while_its_webhook_is_switched_off_is_held_and_told_later(
+    database: Database,
+) -> None:
+    hook = str(webhooks.create(database, ADA, ASKED, ())[0]["id"])
+    job_id, _ = jobs.submit(database, new_job())
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(state="succeeded"))
+            outbox.tell_end(session, job_id)
+            switched = pool.submit(webhooks.change, database, ADA, hook, WebhookChange(active=False))
+            if not database.is_sqlite:  # there, one that writes waits for the other's commit
+                assert not switched.result()["active"]
+        assert not switched.result()["active"]
+    assert not outbox.is_due(database)
+    assert outbox.claim(database) is None
+    webhooks.change(database, ADA, hook, WebhookChange(active=True))
+    claimed = outbox.claim(database)
+    assert claimed is not None
+    assert (claimed.delivery.job_id, claimed.delivery.tries) == (job_id, 1)
 
 
 def test_a_redis_that_wants_no_password_is_found_open(valkey_url: str) -> None:

@@ -13,6 +13,7 @@ class Webhook(Answer):
 
     id: Id
     url: str = Field(examples=["https://lab.example.org/hooks/bgpanet"])
+    active: bool = Field(description="false: it is off and is told nothing", examples=[True])
     states: list[Literal["succeeded", "failed", "cancelled"]] = Field(
         description="the ends that it hears of", examples=[["succeeded", "failed"]]
     )
@@ -66,6 +67,8 @@ class Delivery(Answer):
     status: int | None = Field(description="of the last answer; null: there was none", examples=[200])
     error: str | None = Field(description="what was wrong with the last try", examples=[None])
     created_at: Time
-    next_at: Time | None = Field(description="when it is tried again", examples=[None])
+    next_at: Time | None = Field(
+        description="when it is tried again; null: not, or not while its webhook is off", examples=[None]
+    )
     ended_at: Time | None
     content: Content

@@ -88,3 +88,20 @@ def test_how_busy_workers_were_is_drawn(shell: Shell) -> None:
     assert rows["cpu-1/0"].endswith("▅")
     told = json.loads(shell.run("workers", "use", "--json"))
     assert [(row["name"], row["use"][-1]["busy"]) for row in told] == [("cpu-1/0", 0.5), ("gpu-1/0", 0.5)]
+
+
+def test_a_webhook_is_switched_off_and_on_and_hears_of_what_it_is_told_to(shell: Shell) -> None:
+    hook = json.loads(shell.run("webhook", "create", "https://lab.example.org/hook", "--json"))["id"]
+    assert "is off" in shell.run("webhook", "change", hook, "--off")
+    assert " off " in shell.run("webhook", "list")
+    status, said = shell.refused("webhook", "ping", hook)
+    assert (status, "switch it on" in said) == (FAILED, True)
+    changed = json.loads(shell.run("webhook", "change", hook, "--state", "failed", "--children", "--json"))
+    assert (changed["active"], changed["states"], changed["children"]) == (False, ["failed"], True)
+    said = shell.run("webhook", "change", hook, "--on", "--no-children")
+    assert said.strip() == f"webhook {hook} is on and hears of jobs that failed"
+    assert json.loads(shell.run("webhook", "show", hook, "--json")) == {**changed, "active": True, "children": False}
+    assert shell.refused("webhook", "change", hook, "--everyone")[0] == FORBIDDEN
+    assert shell.refused("webhook", "change", hook, "--state", "running")[0] == FAILED
+    assert "at least one of active" in shell.refused("webhook", "change", hook)[1]
+    assert "is on" in shell.run("webhook", "change", hook, "--state", "cancelled")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.database import Database
 from services.migration import config, migrate
-from services.tables import Base, Dataset, Job, Worker
+from services.tables import Base, Dataset, Job, Webhook, Worker
 
 
 def differences(database: Database) -> list[object]:
@@ -99,4 +99,18 @@ def test_an_older_worker_can_still_register(tmp_path: Path) -> None:
     with database.read() as session:
         (row,) = session.scalars(select(Worker)).all()
     assert (row.labels, row.memory_gb, row.state, row.why) == ([], None, "ready", None)
+    database.close()
+
+
+def test_a_webhook_that_was_there_or_that_an_older_api_makes_is_on(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    known = "id, url, states, children, everyone, secret, created_by, created_at"
+    for revision in ("0013", "0014"):
+        migrate(database.url, revision)
+        with database.write() as session:
+            values = f"'{revision}', 'https://lab.example.org/', '[]', false, false, 's', 'ada', 1"
+            session.execute(text(f"INSERT INTO webhooks ({known}) VALUES ({values})"))  # noqa: S608
+    migrate(database.url)
+    with database.read() as session:
+        assert {row.id: row.active for row in session.scalars(select(Webhook))} == {"0013": True, "0014": True}
     database.close()

@@ -14,17 +14,18 @@ from sqlalchemy.orm import Session
 from services import addresses, audit, deliveries, jobs, outbox, webhooks
 from services.context import Context
 from services.database import Database
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, Forbidden, NotFound
 from services.settings import Settings
 from services.tables import AuditEntry, Delivery, Job
 from services.tokens import Principal
-from services.webhooks import NewWebhook
+from services.webhooks import NewWebhook, WebhookChange
 from tests.support.clocked import Clock
 from tests.unit.services.test_jobs import claim, parent_of, submit
 
 ADA, BOB, ROOT = Principal("ada", "researcher"), Principal("bob", "researcher"), Principal("root", "admin")
 URL = "https://lab.example.org/hooks"
 ALL = ("succeeded", "failed", "cancelled")
+OFF, ON = WebhookChange(active=False), WebhookChange(active=True)
 
 
 def webhook(database: Database, principal: Principal = ADA, **changes: Any) -> str:
@@ -157,6 +158,8 @@ def test_what_is_not_yours_does_not_exist(database: Database) -> None:
     for act in (
         lambda: webhooks.get(database, ADA, hook),
         lambda: webhooks.remove(database, ADA, hook),
+        lambda: webhooks.change(database, ADA, hook, OFF),
+        lambda: webhooks.change(database, ADA, hook, WebhookChange(everyone=True)),
         lambda: webhooks.ping(database, ADA, hook),
         lambda: webhooks.deliveries(database, ADA, hook),
         lambda: webhooks.repeat(database, ADA, hook, delivery),
@@ -164,8 +167,35 @@ def test_what_is_not_yours_does_not_exist(database: Database) -> None:
     ):
         with pytest.raises(NotFound):
             act()
+    assert webhooks.get(database, BOB, hook)["active"]
     assert [each["id"] for each in webhooks.list_all(database, ADA)] == [own]
     assert len(webhooks.list_all(database, ROOT)) == 2
+
+
+def test_what_was_changed_of_a_webhook_stands_in_the_audit_trail_and_nothing_where_nothing_was(
+    database: Database,
+) -> None:
+    hook = webhook(database)
+    webhooks.change(database, ADA, hook, WebhookChange(active=True, states=ALL, children=False))  # as it is
+    webhooks.change(database, ROOT, hook, WebhookChange(active=False, states=["failed"], children=False))
+    with database.read() as session:
+        entries = session.execute(select(AuditEntry.action, AuditEntry.user, AuditEntry.detail)).all()
+    made, changed = [tuple(entry) for entry in entries]
+    assert made[:2] == ("webhook.create", "ada")
+    assert changed[:2] == ("webhook.change", "root")
+    assert json.loads(changed[2]) == {"active": False, "states": ["failed"]}
+    assert audit.verify(database).broken is None
+
+
+def test_only_an_admin_has_a_webhook_hear_of_all_jobs_and_nothing_is_changed_where_that_is_refused(
+    database: Database,
+) -> None:
+    hook = webhook(database)
+    with pytest.raises(Forbidden, match="only an admin's"):
+        webhooks.change(database, ADA, hook, WebhookChange(active=False, everyone=True))
+    assert webhooks.get(database, ADA, hook) == {**webhooks.get(database, ADA, hook), "active": True, "everyone": False}
+    assert webhooks.change(database, ROOT, hook, WebhookChange(everyone=True))["everyone"]
+    assert not webhooks.change(database, ADA, hook, WebhookChange(everyone=False))["everyone"]
 
 
 def test_who_made_and_removed_a_webhook_stands_in_the_audit_trail(database: Database) -> None:
@@ -183,6 +213,114 @@ def test_the_number_of_webhooks_of_a_user_is_bounded(database: Database) -> None
     with pytest.raises(Conflict, match="remove one"):
         webhook(database)
     webhook(database, BOB)
+
+
+# ── Off and on ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_webhook_hears_of_what_it_was_changed_to_and_of_no_end_while_it_is_off(database: Database) -> None:
+    hook, other = webhook(database), webhook(database)
+    webhooks.change(database, ADA, hook, OFF)
+    missed = submit(database)
+    jobs.cancel(database, missed)
+    assert events(database, hook) == []
+    assert events(database, other) == [("job.cancelled", missed)]
+    webhooks.change(database, ADA, hook, WebhookChange(active=True, states=["failed"]))
+    jobs.cancel(database, submit(database))
+    failed = submit(database)
+    jobs.fail(database, claim(database).lease, "stalled", "it hung")
+    assert events(database, hook) == [("job.failed", failed)]
+
+
+def test_what_waits_is_held_while_its_webhook_is_off_and_tried_as_soon_as_it_is_on(
+    context: Context, outside: "Outside", clock: Clock
+) -> None:
+    database, hook, other = context.database, webhook(context.database), webhook(context.database)
+    webhooks.ping(database, ADA, hook)
+    outside.answer = 500
+    assert deliver_all(context) == 1
+    webhooks.ping(database, ADA, hook)  # one that was never tried, too
+    webhooks.change(database, ADA, hook, OFF)
+    clock.forward(1e6)
+    assert not outbox.is_due(database), "else whoever delivers would look again and again"
+    assert outbox.claim(database) is None
+    assert [(each["state"], each["tries"], each["next_at"]) for each in told(database, hook)] == [
+        ("waiting", 1, None),
+        ("waiting", 0, None),
+    ]
+    outside.answer = 200
+    webhooks.ping(database, ADA, other)
+    assert deliver_all(context) == 1, "others go on"
+    assert outbox.forget(database, 1) == 0, "what is held is not forgotten"
+    webhooks.change(database, ADA, hook, ON)
+    assert deliver_all(context) == 2
+    assert [(each["state"], each["tries"]) for each in told(database, hook)] == [("delivered", 2), ("delivered", 1)]
+
+
+def test_what_would_be_tried_hours_later_is_tried_when_its_webhook_is_on_again_with_the_tries_that_it_had(
+    context: Context, outside: "Outside", clock: Clock
+) -> None:
+    hook, other = webhook(context.database), webhook(context.database)
+    outside.answer = 500
+    webhooks.ping(context.database, ADA, hook)
+    for _ in range(outbox.MOST_TRIES - 1):
+        assert deliver_all(context) == 1
+        clock.forward(15 * 3600)
+    webhooks.ping(context.database, ADA, other)
+    assert deliver_all(context) == 2
+    assert told(context.database, hook)[0]["state"] == "given_up"
+    later = webhooks.ping(context.database, ADA, hook)["id"]
+    for _ in range(8):
+        assert deliver_all(context) >= 1
+        clock.forward(7 * 3600)
+    deliver_all(context)  # the next try is 12 h later
+    before = next(each for each in told(context.database, hook) if each["id"] == later)
+    webhooks.change(context.database, ADA, hook, OFF)
+    webhooks.change(context.database, ADA, hook, ON)
+    assert deliver_all(context) == 1
+    assert told(context.database, hook)[0]["state"] == "given_up", "what was given up stays so"
+    after = next(each for each in told(context.database, hook) if each["id"] == later)
+    assert (before["state"], before["tries"]) == ("waiting", outbox.MOST_TRIES - 1)
+    assert (after["state"], after["tries"]) == ("given_up", outbox.MOST_TRIES)
+
+
+def test_a_try_that_is_under_way_ends_as_it_ends_and_is_held_only_where_it_failed(
+    context: Context, outside: "Outside"
+) -> None:
+    hook = webhook(context.database)
+    for _ in range(2):
+        webhooks.ping(context.database, ADA, hook)
+    heard, failed = outbox.claim(context.database), outbox.claim(context.database)
+    assert heard is not None
+    assert failed is not None
+    webhooks.change(context.database, ADA, hook, OFF)
+    outbox.settle(context.database, heard.delivery, 200, None)
+    outbox.settle(context.database, failed.delivery, 500, "it answered 500", delays=(-1,))
+    assert [each["state"] for each in told(context.database, hook)] == ["delivered", "waiting"]
+    assert outbox.claim(context.database) is None
+    webhooks.change(context.database, ADA, hook, ON)
+    assert deliver_all(context) == 1
+
+
+def test_a_webhook_that_is_off_is_neither_pinged_nor_told_again(context: Context, outside: "Outside") -> None:
+    hook = webhook(context.database)
+    delivery = webhooks.ping(context.database, ADA, hook)["id"]
+    assert deliver_all(context) == 1
+    webhooks.change(context.database, ADA, hook, OFF)
+    with pytest.raises(Conflict, match="switch it on"):
+        webhooks.ping(context.database, ADA, hook)
+    with pytest.raises(Conflict, match="switch it on"):
+        webhooks.repeat(context.database, ADA, hook, delivery)
+    assert [each["state"] for each in told(context.database, hook)] == ["delivered"]
+
+
+def test_no_number_of_failures_switches_a_webhook_off(context: Context, outside: "Outside") -> None:
+    hook = webhook(context.database)
+    outside.answer = 410
+    for _ in range(30):
+        webhooks.ping(context.database, ADA, hook)
+    assert deliver_all(context) == 30
+    assert webhooks.get(context.database, ADA, hook)["active"]
 
 
 # ── Delivering ────────────────────────────────────────────────────────────────────────────────────────────────────

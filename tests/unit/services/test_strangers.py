@@ -62,6 +62,7 @@ CONTENT = b"abcd"
 DIGEST = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
 ARGUMENTS: dict[str, dict[str, Any]] = {  # what a route needs to be asked rightly, by method and the end of its path
     "PATCH <job_id>": {"json": {"priority": 3}},
+    "PATCH <webhook_id>": {"json": {"active": False}},
     "POST clone": {"json": {"name": "mine"}},
     "PUT <int:number>": {"data": CONTENT, "headers": {"Content-Digest": f"sha-256=:{DIGEST}:"}},
     "PUT <user>": {"json": {"role": "admin"}},
@@ -209,7 +210,8 @@ def with_csrf(method: str, csrf: str) -> dict[str, Any]:
 def state(house: House) -> list[Any]:
     """What there is of Ada's, and in which state."""
     with house.made.context.database.read() as session:
-        rows: list[Any] = [session.scalars(select(table.id)).all() for table in (Webhook, Delivery, RegisteredModel)]
+        rows: list[Any] = [session.scalars(select(table.id)).all() for table in (Delivery, RegisteredModel)]
+        rows += [session.execute(select(Webhook.id, Webhook.active)).all()]
         rows += [session.execute(select(ModelVersion.id, ModelVersion.state)).all()]
         rows += [session.execute(select(ModelAlias.alias, ModelAlias.version_id)).all()]
         rows += [

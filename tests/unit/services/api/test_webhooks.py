@@ -62,11 +62,13 @@ def test_another_users_webhook_is_not_there(api: Api) -> None:
     for method, path in (
         ("GET", ""),
         ("DELETE", ""),
+        ("PATCH", ""),
         ("POST", "/ping"),
         ("GET", "/deliveries"),
         ("POST", f"/deliveries/{delivery}/repeat"),
     ):
-        assert api.call(method, f"webhooks/{hook}{path}", "bob").status_code == 404
+        assert api.call(method, f"webhooks/{hook}{path}", "bob", json={"active": False}).status_code == 404
+    assert api.call("GET", f"webhooks/{hook}", "ada").json["active"]
 
 
 def test_deliveries_come_in_pages_and_can_be_repeated(api: Api) -> None:
@@ -79,6 +81,53 @@ def test_deliveries_come_in_pages_and_can_be_repeated(api: Api) -> None:
     again = api.call("POST", f"webhooks/{hook}/deliveries/{pings[0]}/repeat", "ada")
     assert (again.status_code, again.json["id"], again.json["state"]) == (202, pings[0], "waiting")
     assert api.call("POST", f"webhooks/{hook}/deliveries/other/repeat", "ada").status_code == 404
+
+
+def test_a_webhook_is_switched_off_and_on_and_changed_and_its_address_stays(api: Api) -> None:
+    made = make(api).json
+    assert made["active"]
+    path = f"webhooks/{made['id']}"
+    delivery = api.call("POST", f"{path}/ping", "ada").json["id"]
+    off = api.call("PATCH", path, "ada", json={"active": False, "states": ["failed"], "children": True})
+    assert off.status_code == 200
+    expected = {**made, "active": False, "states": ["failed"], "children": True}
+    del expected["secret"]
+    assert off.json == expected == api.call("GET", path, "ada").json
+    for refused in ("ping", f"deliveries/{delivery}/repeat"):
+        answer = api.call("POST", f"{path}/{refused}", "ada")
+        assert answer.status_code == 409
+        assert "switch it on" in answer.json["detail"]
+    assert api.call("GET", f"{path}/deliveries", "ada").json["items"][0]["next_at"] is None
+    assert api.call("PATCH", path, "root", json={"active": True, "everyone": True}).json["everyone"]
+    assert api.call("POST", f"{path}/ping", "ada").status_code == 202
+
+
+def test_all_that_is_wrong_with_a_change_is_told_at_once_and_nothing_of_it_is_done(api: Api) -> None:
+    hook = make(api).json
+    path = f"webhooks/{hook['id']}"
+    wrong = {
+        "active": "no",
+        "states": ["running"],
+        "children": 1,
+        "url": "https://other.example.org/",
+        "secret": "mine",
+    }
+    answer = api.call("PATCH", path, "ada", json={**wrong, "everyone": None})
+    assert answer.status_code == 422
+    told = {error["field"]: error["detail"] for error in answer.json["errors"]}
+    assert told.keys() == {"active", "states.0", "children", "everyone", "url", "secret"}
+    assert "make another webhook" in told["url"]
+    for body, word in (
+        ({}, "at least one of active, states"),
+        ({"active": None}, "leave it out"),
+        ({"states": []}, ""),
+    ):
+        answer = api.call("PATCH", path, "ada", json=body)
+        assert answer.status_code == 422
+        assert word in answer.text
+    assert api.call("PATCH", path, "ada", json={"active": False, "everyone": True}).status_code == 403
+    assert api.call("PATCH", path, "eve", json={"active": False}).status_code == 403
+    assert hook == {**api.call("GET", path, "ada").json, "secret": hook["secret"]}
 
 
 class Receiver(HTTPServer):

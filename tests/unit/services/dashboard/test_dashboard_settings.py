@@ -291,6 +291,36 @@ def test_a_webhook_is_tried_out_told_again_and_removed(made: Service, sign_in: S
     assert client.get(path).status_code == 404
 
 
+def test_a_webhook_is_switched_off_and_on_and_its_pages_say_so(made: Service, sign_in: SignIn) -> None:
+    webhook_id, client, database = hook_of(made), sign_in("ada", "researcher"), made.context.database
+    path, waiting = f"/settings/webhooks/{webhook_id}", told(made, webhook_id)
+    assert "State on" in words_of(client.get(path))
+    assert "Switch off" in words_of(client.get(path))
+    assert post(client, f"{path}/off").headers["Location"] == path
+    page = client.get(path)
+    words = words_of(page)
+    assert "State off" in words
+    assert "ping waiting 0 none yet held" in words
+    assert "data-active" not in page.text, "nothing happens, so the page does not ask again"
+    assert f'action="{path}/on"' in page.text
+    for gone in (f"{path}/off", f"{path}/ping", f"{path}/deliveries/{waiting}/repeat"):
+        assert f'action="{gone}"' not in page.text
+    assert re.search(r"example\.org\S* off failed", words_of(client.get("/settings/webhooks")))
+    for late in ("ping", f"deliveries/{waiting}/repeat"):  # of a page that was open before
+        answer = post(client, f"{path}/{late}")
+        assert answer.status_code == 409
+        assert "switch it on" in words_of(answer)
+    assert post(client, f"{path}/on").headers["Location"] == path
+    assert webhooks.get(database, ADA, webhook_id)["active"]
+    assert f'action="{path}/ping"' in client.get(path).text
+    with database.read() as session:
+        entries = session.execute(select(AuditEntry.action, AuditEntry.detail).order_by(AuditEntry.number)).all()
+    assert [tuple(entry) for entry in entries[-2:]] == [
+        ("webhook.change", '{"active":false}'),
+        ("webhook.change", '{"active":true}'),
+    ]
+
+
 @pytest.mark.parametrize("who", ["viewer", "reads only"])
 def test_who_may_not_submit_gets_no_forms_and_is_refused(made: Service, sign_in: SignIn, who: str) -> None:
     webhook_id = hook_of(made)
@@ -300,9 +330,10 @@ def test_who_may_not_submit_gets_no_forms_and_is_refused(made: Service, sign_in:
     path = f"/settings/webhooks/{webhook_id}"
     for page in ("/settings/webhooks", path):
         assert 'method="post" action="/settings' not in client.get(page).text
-    for address in ("/settings/webhooks", f"{path}/ping", f"{path}/remove", f"{path}/deliveries/{delivery}/repeat"):
+    routes = ("ping", "off", "on", "remove", f"deliveries/{delivery}/repeat")
+    for address in ("/settings/webhooks", *(f"{path}/{route}" for route in routes)):
         assert post(client, address, url=ADDRESS, states="failed").status_code == 403
-    assert len(webhooks.list_all(made.context.database, ROOT)) == 1
+    assert [row["active"] for row in webhooks.list_all(made.context.database, ROOT)] == [True]
 
 
 def test_forms_from_elsewhere_change_nothing(made: Service, derma: str, sign_in: SignIn) -> None:
@@ -317,6 +348,8 @@ def test_forms_from_elsewhere_change_nothing(made: Service, derma: str, sign_in:
         f"{derma}/remove",
         "/settings/webhooks",
         f"{hook}/ping",
+        f"{hook}/off",
+        f"{hook}/on",
         f"{hook}/remove",
         f"{hook}/deliveries/{delivery}/repeat",
         "/settings/audit/verify",
@@ -324,7 +357,7 @@ def test_forms_from_elsewhere_change_nothing(made: Service, derma: str, sign_in:
         form = {"csrf": "guessed", "id": "new", "user": "bob", "role": "admin", "url": ADDRESS, "states": "failed"}
         assert client.post(path, data=form).status_code == 403, path
     assert members(made) == {"ada": "admin", "bob": "viewer"}
-    assert len(webhooks.list_all(made.context.database, ROOT)) == 1
+    assert [row["active"] for row in webhooks.list_all(made.context.database, ROOT)] == [True]
     assert len(webhooks.deliveries(made.context.database, ROOT, webhook_id).items) == 1
 
 
