@@ -156,7 +156,7 @@ def test_what_a_worker_still_has_is_swept_away_later(context: Context, monkeypat
     def take(*_: object) -> None:
         claims.extend(filter(None, [jobs.claim(context.database, "w", Offer(["any"]), 30)]))
 
-    monkeypatch.setattr(trials.queue, "publish", take)
+    monkeypatch.setattr("services.queue.publish", take)
     with pytest.raises(NoAnswer, match="a worker did not answer"):
         trials.try_out(context, ADA, "lesions", [Sent("a.jpg", jpeg())], Asked(seconds=0))
     assert left(context) == (1, [])

@@ -117,7 +117,8 @@ def test_a_jobs_end_reaches_a_receiver_that_failed_at_first(
     api: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that deliver run at once; each delivery is made by one of them."""
-    monkeypatch.setitem(outbox.settle.__kwdefaults__, "delays", (3600.0,))  # it is repeated here, and not by itself
+    slow = {**(outbox.settle.__kwdefaults__ or {}), "delays": (3600.0,)}
+    monkeypatch.setattr(outbox.settle, "__kwdefaults__", slow)  # it is repeated here, and not by itself
     settings = replace(api.context.settings, webhook_hosts=("127.0.0.1",))
     vars(api.context)["settings"] = settings
     hook = make(api, url=f"http://127.0.0.1:{receiver.server_port}/").json["id"]
