@@ -31,6 +31,7 @@ class Line:
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterator[bytes]:
         self.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix("/api/v1/")))
         if self.refusals:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))  # else the line may break instead
             status, headers = self.refusals.pop(0)
             start(status, headers)
             yield b""

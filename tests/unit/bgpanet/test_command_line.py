@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.timeout(900)
 SPEC = {
     "model": {"name": "bgpanet_micro"},
     "image_size": 32,
@@ -29,7 +30,7 @@ def write(path: Path, **changes: object) -> Path:
 
 
 def run(kind: str, spec: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(kind, spec, output), capture_output=True, text=True, timeout=200)
+    return subprocess.run(command(kind, spec, output), capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture
@@ -64,11 +65,11 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_command(spec: Path, lesions
     write(spec, data=data, training=training)
     output = tmp_path / "out"
     process = subprocess.Popen(command("train", spec, output), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 240
     while not list(output.glob("checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 75
+    assert process.wait(240) == 75
     done = run("train", spec, output)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr

@@ -1,5 +1,6 @@
 """Requests that are repeated, and those that never are, over a real line to the real API."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from services.client_errors import (
 )
 from services.connection import FIRST_DELAY, Connection, Limits
 from tests.support.listening import Line, listening
-from tests.support.servers import free_port
 from tests.unit.services.api.test_api import Api
 from tests.unit.services.api.test_api import api as api  # a fixture
 
@@ -116,9 +116,11 @@ def test_an_answer_that_is_lost_after_the_work_was_done_does_not_do_it_twice(rea
 def test_where_nothing_listens_the_address_and_what_to_do_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(connection, "sleep", waits.append)
-    address = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(Unreachable, match=rf"{address} does not answer .*bgpanet up") as caught:
-        Client(address, "t").get("jobs")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # nobody else can listen there meanwhile
+        address = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=rf"{address} does not answer .*bgpanet up") as caught:
+            Client(address, "t").get("jobs")
     assert (caught.value.status, len(waits)) == (0, 4)
 
 
@@ -170,7 +172,7 @@ def test_every_wrong_field_is_told(reached: Reached) -> None:
 
 def test_a_connection_can_be_told_to_be_quick(reached: Reached, api: Api) -> None:
     reached.line.refuse("503 BUSY")
-    quick = Connection(reached.client.url, api.tokens["ada"], Limits(connect=1, read=1, tries=1))
+    quick = Connection(reached.client.url, api.tokens["ada"], Limits(connect=60, read=60, tries=1))
     with pytest.raises(TooBusy):
         quick.json("GET", "jobs")
     quick.close()

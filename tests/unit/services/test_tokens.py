@@ -123,10 +123,11 @@ def test_nobody_revokes_the_token_of_another(database: Database) -> None:
 def test_last_use_is_written_once_a_minute(database: Database) -> None:
     token_id, _ = a_token(database)
     assert last_use(database, token_id) is None
+    before = now(database)
     tokens.touch(database, [token_id], 60_000)
     first = last_use(database, token_id)
     assert first is not None
-    assert abs(first - now(database)) < 10_000
+    assert before <= first <= now(database)
     with database.write() as session:
         session.execute(update(Token).values(last_used_at=first - 59_000))
     tokens.touch(database, [token_id], 60_000)
@@ -146,7 +147,7 @@ def test_noting_the_last_use_waits_for_nobody(database: Database) -> None:
         seen.saw(token_id)
         assert time.monotonic() - begun < 20  # SQLite would wait 30 s for the lock
         assert last_use(database, token_id) is None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while last_use(database, token_id) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert last_use(database, token_id) is not None

@@ -350,19 +350,23 @@ from bgpanet.data.pixels import open_pixels
 
 at_once = pixels.decode
 def decode(content, size):
+    gate = folder / f"hold-{os.path.getsize(sys.argv[2])}"
+    while gate.exists():
+        time.sleep(0.01)
     with open(sys.argv[2], "ab") as file:
         file.write(b"1")
-    time.sleep(0.02)
     return at_once(content, size)
 pixels.decode = decode
 pixels.SAID_EVERY = 2
 folder = Path(sys.argv[1])
 index, cache = pickle.loads((folder / "index").read_bytes()), folder / "cache"
 """
+HELD = (10, 20)  # so many images decoded, a process that decodes waits until a test has removed `hold-10`, `hold-20`
 
 
 def running(code: str, folder: Path, index: Index) -> "subprocess.Popen[str]":
-    """A process that decodes slowly, and counts in the file `decoded`."""
+    """A process that counts in the file `decoded` what it decodes, and stops for files `hold-N`."""
+    (folder / "decoded").touch()
     (folder / "index").write_bytes(pickle.dumps(index))
     command = [sys.executable, "-c", SLOWLY + code, str(folder), str(folder / "decoded")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -374,8 +378,18 @@ TELL = "print(open_pixels(index, 4, cache, lambda *done: print(done, flush=True)
 
 def test_two_processes_that_want_the_same_decode_it_once_and_both_say_how_far_it_is(tmp_path: Path) -> None:
     index = index_of(tmp_path, [RED] * 30)
+    for number in HELD:
+        (tmp_path / f"hold-{number}").touch()
     with running(TELL, tmp_path, index) as one, running(TELL, tmp_path, index) as other:
-        said = [process.communicate(timeout=60)[0].splitlines() for process in (one, other)]
+        said: list[list[str]] = [[], []]
+        for number in HELD:  # one decodes, the other waits, and both say so
+            for process, lines in zip((one, other), said, strict=True):
+                assert process.stdout is not None
+                lines.append(process.stdout.readline().strip())
+            (tmp_path / f"hold-{number}").unlink()
+        for process, lines in zip((one, other), said, strict=True):
+            assert process.stdout is not None
+            lines += process.stdout.read().splitlines()
     assert (tmp_path / "decoded").stat().st_size == 30
     for lines in said:
         assert lines[-1] == str(30 * 16 * 255)
@@ -386,6 +400,7 @@ def test_two_processes_that_want_the_same_decode_it_once_and_both_say_how_far_it
 def test_when_the_one_that_decodes_is_killed_the_other_takes_over(tmp_path: Path) -> None:
     index, cache = index_of(tmp_path, [RED] * 30), tmp_path / "cache"
     said: list[tuple[int, int]] = []
+    (tmp_path / f"hold-{HELD[0]}").touch()
     with running(TELL, tmp_path, index) as first:
         assert first.stdout is not None
         first.stdout.readline()
@@ -411,12 +426,14 @@ def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise Interrupted
 
+    (tmp_path / f"hold-{HELD[0]}").touch()
     with running(TELL, tmp_path, index) as first:
         assert first.stdout is not None
         first.stdout.readline()
         with pytest.raises(Interrupted):
             open_pixels(index, 4, tmp_path / "cache", stop)
-        assert first.communicate(timeout=60)[0].endswith(f"{30 * 16 * 255}\n")
+        (tmp_path / f"hold-{HELD[0]}").unlink()
+        assert first.communicate(timeout=240)[0].endswith(f"{30 * 16 * 255}\n")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])

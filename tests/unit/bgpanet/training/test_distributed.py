@@ -26,6 +26,7 @@ from bgpanet.specs import TrainSpec, read_spec
 from bgpanet.training.distributed import ALONE, Processes, parts, rows_of
 from tests.support.two_processes import BATCH, SAME, gradients, train
 
+pytestmark = pytest.mark.timeout(900)
 LAUNCH = "import sys; from bgpanet.runner import torchrun; sys.exit(abs(max(torchrun(2, sys.argv[1:]), -1)))"
 
 # In fp32 two processes add the same numbers in another order. Losses and logits differ by rounding, some 1e-7. AdamW
@@ -100,7 +101,7 @@ class Together:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
     folder = tmp_path_factory.mktemp("two")
     process = launch("tests.support.two_processes", str(folder))
-    _, errors = process.communicate(timeout=250)
+    _, errors = process.communicate(timeout=800)
     return Together(folder, process.returncode, errors)
 
 
@@ -167,7 +168,7 @@ def test_a_stopped_run_of_two_leaves_one_checkpoint_from_which_one_process_goes_
     while "2 processes" not in told and (line := process.stderr.readline()):
         told += line
     process.send_signal(signal.SIGTERM)
-    told += process.communicate(timeout=100)[1]
+    told += process.communicate(timeout=240)[1]
     assert process.returncode == INTERRUPTED, told
     assert told.count("stopped after step") == 1
     (checkpoint,) = (output / "checkpoints").iterdir()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services import outbox
 from services.context import Context
 from services.deliveries import Delivering
 from tests.unit.services.api.test_api import Api, finished_job
@@ -161,8 +162,12 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-def test_a_jobs_end_reaches_a_receiver_that_failed_at_first(api: Api, receiver: Receiver) -> None:
+def test_a_jobs_end_reaches_a_receiver_that_failed_at_first(
+    api: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two that deliver run at once; each delivery is made by one of them."""
+    slow = {**(outbox.settle.__kwdefaults__ or {}), "delays": (3600.0,)}
+    monkeypatch.setattr(outbox.settle, "__kwdefaults__", slow)  # it is repeated here, and not by itself
     settings = replace(api.context.settings, webhook_hosts=("127.0.0.1",))
     vars(api.context)["settings"] = settings
     hook = make(api, url=f"http://127.0.0.1:{receiver.server_port}/").json["id"]

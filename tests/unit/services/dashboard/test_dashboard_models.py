@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 import zipfile
 
 import pytest
@@ -288,6 +289,7 @@ def answering(made: Service, overlay: bool = False) -> threading.Thread:
     def work() -> None:
         claim = None
         while claim is None:
+            time.sleep(0.01)  # others want to write, too
             claim = jobs.claim(made.context.database, "w", Offer(["any"]), 30)
         explained = claim.spec["explained"] or "nv"
         row = {"predicted": "nv", "probabilities": {"mel": 0.1, "nv": 0.9}, "error": None, "overlay": None}

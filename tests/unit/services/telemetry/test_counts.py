@@ -41,7 +41,7 @@ def serving(where: Path, how: str) -> tuple[subprocess.Popen[str], Path]:
 def end(process: subprocess.Popen[str], number: int | None = None) -> None:
     if number is not None:
         process.send_signal(number)
-    process.communicate(timeout=60)  # closes what its children wait for, and waits until they have ended
+    process.communicate(timeout=240)  # closes what its children wait for, and waits until they have ended
 
 
 def test_folders_of_killed_ones_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_folders_of_killed_ones_go_and_those_of_living_ones_stay(tmp_path: Path)
     killed, left = serving(tmp_path, "alone")
     orphan, still = serving(tmp_path, "with a child")
     try:
-        orphan.wait(60)
+        orphan.wait(240)
         end(killed, signal.SIGKILL)
         strange = tmp_path / "bgpanet-counts"
         strange.mkdir()

@@ -41,7 +41,7 @@ def events(child: Child) -> list[Event]:
 
 
 def status(server: ForkServer, child: Child) -> int:
-    message = server.receive(60)
+    message = server.receive(240)
     assert message["ended"] == child.pid
     child.close()
     return int(message["status"])
@@ -111,9 +111,9 @@ def test_children_do_not_outlive_their_server_and_the_next_start_has_a_new_one(t
         process, parent = psutil.Process(child.pid), psutil.Process(child.pid).parent()
         assert parent is not None
         parent.kill()
-        process.wait(60)
+        process.wait(240)
         with pytest.raises(ForkServerGone):
-            made.receive(60)
+            made.receive(240)
         again = made.start(request(tmp_path, model="nothing"))
         assert isinstance(events(again)[-1], Failure)
         for one in (child, again):

@@ -78,7 +78,6 @@ def ended(home: Path, how: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.timeout(60)
 def test_a_worker_that_celery_gave_up_does_not_end_as_one_that_was_told_to_leave(tmp_path: Path) -> None:
     """`bgpanet up` starts only that one again: else nobody would work any more."""
     status, told = ended(tmp_path, "broken")

@@ -24,7 +24,6 @@ time.sleep(600)
 """
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("database", "seconds", "signals"), [("answers", "0.1", "1"), ("hangs", "0.1", "1"), ("answers", "600", "2")]
 )
@@ -52,7 +51,7 @@ print(len(heard), departure.is_set())
 @pytest.mark.parametrize(("state", "told"), [("working", "1 True"), ("leaving", "0 True")])
 def test_who_is_asked_from_afar_sends_itself_one_signal_and_none_when_it_leaves_already(state: str, told: str) -> None:
     """A second one would take all its time."""
-    done = subprocess.run([sys.executable, "-c", ASKED, state], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", ASKED, state], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.strip() == told
 
 
@@ -70,5 +69,5 @@ time.sleep(600)
 
 @pytest.mark.parametrize(("asked", "status"), [("afar", 0), ("here", 1)])
 def test_who_was_asked_from_afar_and_is_late_is_not_taken_for_dead(asked: str, status: int) -> None:
-    done = subprocess.run([sys.executable, "-c", LATE, asked], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", LATE, asked], capture_output=True, check=False, timeout=240)
     assert done.returncode == status

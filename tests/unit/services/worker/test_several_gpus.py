@@ -65,7 +65,7 @@ def test_a_killed_process_counts_as_a_killed_run_and_none_is_left(server: ForkSe
     both[1].kill()
     events(child)
     assert status(server, child) == -signal.SIGKILL
-    psutil.wait_procs(both, timeout=60)
+    psutil.wait_procs(both, timeout=240)
     assert not any(process.is_running() for process in both)
 
 
@@ -74,5 +74,5 @@ def test_what_is_killed_at_the_end_of_its_grace_leaves_none(server: ForkServer, 
     both = processes_that_train(child)
     child.signal(signal.SIGKILL)
     assert status(server, child) == -signal.SIGKILL
-    psutil.wait_procs(both, timeout=60)
+    psutil.wait_procs(both, timeout=240)
     assert not any(process.is_running() for process in both)
