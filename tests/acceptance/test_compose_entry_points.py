@@ -208,7 +208,7 @@ def test_a_job_goes_through_and_all_parts_stop_when_they_are_told(stack: Stack, 
     assert len(fetched.read_text().splitlines()) > 1
 
     for port in stack.metrics.values():
-        assert "bgpanet_" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        assert "bgpanet_" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     _stop_on_sigterm(stack, ("worker", "worker-cpu", "scheduler", "api"))
 
 
@@ -220,8 +220,8 @@ def _what_has_a_password_asks_for_it(stack: Stack) -> None:
     with pytest.raises(OperationalError, match="password authentication failed"), engine.connect():
         pass
     engine.dispose()
-    assert httpx.get(f"http://127.0.0.1:{stack.s3['s3']}/bgpanet/", timeout=10).status_code == 403
-    assert httpx.get(f"http://127.0.0.1:{stack.api}/api/v1/jobs", timeout=10).status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{stack.s3['s3']}/bgpanet/", timeout=60).status_code == 403
+    assert httpx.get(f"http://127.0.0.1:{stack.api}/api/v1/jobs", timeout=60).status_code == 401
 
 
 def _stop_on_sigterm(stack: Stack, names: tuple[str, ...]) -> None:

@@ -51,7 +51,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             yield {"BGPANET_URL": line.removeprefix("ready: ").strip(), "BGPANET_TOKEN": token}
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(240)
 
 
 def test_there_is_a_script_of_about_ten_lines_for_each_way() -> None:

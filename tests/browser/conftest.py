@@ -14,7 +14,8 @@ from werkzeug.serving import make_server
 
 from tests.unit.services.dashboard.full_service import Service, fill, service
 
-expect.set_options(timeout=20_000)
+PATIENCE_MS = 120_000  # within which what is waited for comes, on however slow a machine
+expect.set_options(timeout=PATIENCE_MS)
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
@@ -85,6 +86,7 @@ class Visit:
 def visit(browser: Browser, scheme: Literal["light", "dark"] = "light", width: int = 1280) -> Iterator[Visit]:
     """A fresh visit; nothing of it stays open."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 850})
+    context.set_default_timeout(PATIENCE_MS)
     try:
         seen = Visit(context.new_page())
         seen.page.on("request", lambda request: seen.requests.append(request.url))

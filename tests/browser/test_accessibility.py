@@ -42,11 +42,15 @@ def _furnish(site: Site) -> str:
 def _after_forms(page: Any, url: str) -> dict[str, list[str]]:
     """What is found on pages that answer a form: what was wrong, a secret, whether the trail holds."""
     found = {}
-    for name in (" ", "nightly"):
+    for name, told in (
+        (" ", page.locator("[aria-invalid=true]")),
+        ("nightly", page.get_by_role("region", name="The token's secret")),
+    ):
         page.goto(f"{url}/settings/tokens")
         page.get_by_text("Revoke…").first.click()
         page.get_by_label("Name").fill(name)
         page.get_by_role("button", name="Make the token").click()
+        told.first.wait_for()
         found[f"a token named {name!r}"] = _violations(page)
     page.goto(f"{url}/settings/audit")
     page.get_by_role("button", name="Verify").click()
