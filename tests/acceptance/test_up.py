@@ -1,5 +1,6 @@
 """`bgpanet up` as a newcomer uses it: started, given work by command line and client, hurt, stopped."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,10 +9,10 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -20,6 +21,19 @@ import pytest
 from bgpanet.data import synthetic
 from services.client import ENDED, ApiError, Client, JobFailed, JobHandle
 from tests.support.cluster import tiny_spec
+
+T = TypeVar("T")
+
+
+def of_those_that_live(
+    processes: list[psutil.Process], ask: Callable[[psutil.Process], T]
+) -> list[tuple[psutil.Process, T]]:
+    """What processes answer; a run's may have ended since they were listed."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append((process, ask(process)))
+    return found
 
 
 @dataclass
@@ -51,7 +65,8 @@ class Product:
         return found
 
     def part(self, word: str) -> psutil.Process:
-        (found,) = [p for p in psutil.Process(self.process.pid).children() if word in " ".join(p.cmdline())]
+        own = psutil.Process(self.process.pid).children()
+        (found,) = [p for p, line in of_those_that_live(own, psutil.Process.cmdline) if word in " ".join(line)]
         return found
 
     def stop(self) -> float:
@@ -313,7 +328,9 @@ def test_secrets_are_readable_by_their_owner_only(product: Product) -> None:
         assert stat.S_IMODE((product.home / name).stat().st_mode) == 0o600, name
     assert stat.S_IMODE(product.home.stat().st_mode) == 0o700
     secret = (product.home / "token").read_text().strip()
-    words = [word for process in product.parts() for word in process.cmdline()]
+    lines = of_those_that_live(product.parts(), psutil.Process.cmdline)
+    words = [word for _, line in lines for word in line]
+    assert len(lines) > 3
     assert not [word for word in words if secret in word]
 
 
@@ -325,7 +342,8 @@ def test_nobody_is_answered_without_a_token(product: Product) -> None:
 
 
 def test_it_listens_on_loopback_alone(product: Product) -> None:
-    addresses = {c.laddr.ip for p in product.parts() for c in p.net_connections("inet") if c.status == "LISTEN"}
+    connections = of_those_that_live(product.parts(), lambda process: process.net_connections("inet"))
+    addresses = {one.laddr.ip for _, each in connections for one in each if one.status == "LISTEN"}
     assert addresses == {"127.0.0.1"}
 
 
