@@ -76,7 +76,7 @@ def deliver(context: Context, claimed: Claimed) -> None:
     """Tries a delivery and writes down what came of it. Raises SQLAlchemyError: it is tried again later."""
     delivery = claimed.delivery
     if delivery.tries_left < 0:
-        status, error = delivery.status, delivery.error or "nobody lived to see the end of its last try"
+        status, error = None, "nobody lived to see the end of its last try"
     else:
         status, error = attempt(claimed, context.settings.webhook_hosts)
     final = claimed.webhook is None or status == GONE

@@ -101,6 +101,8 @@ def claim(database: Database, busy: Collection[str] = ()) -> Claimed | None:
                 tries=Delivery.tries + 1,
                 tries_left=Delivery.tries_left - 1,
                 next_at=now_ms() + round(CLAIM_SECONDS * 1000),
+                status=None,
+                error=None,  # so that `release` tells what is under way from what waits after a failure
             )
             .returning(Delivery)
             .execution_options(synchronize_session=False)
@@ -150,8 +152,9 @@ def repeat(session: Session, delivery_id: str) -> None:
 
 
 def release(session: Session, webhook_id: str) -> None:
-    """Has all that waits for a webhook tried now, with the tries that it had left."""
-    held = (Delivery.webhook_id == webhook_id) & (Delivery.state == "waiting")
+    """Has all that waits for a webhook tried now, with the tries that it had left; but not what is under way, which its
+    receiver would hear twice."""
+    held = (Delivery.webhook_id == webhook_id) & (Delivery.state == "waiting") & Delivery.error.is_not(None)
     session.execute(update(Delivery).where(held).values(next_at=now_ms()))
 
 

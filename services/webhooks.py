@@ -100,11 +100,14 @@ def change(database: Database, principal: Principal, webhook_id: str, asked: Web
 
     Raises:
         NotFound: there is none.
-        Forbidden: it is to hear of the jobs of all users, and who asks is no admin.
+        Forbidden: it would be on and hear of the jobs of all users, and who asks is no admin.
     """
     with database.write() as session:
         webhook = _find(session, principal, webhook_id, is_to_change=True)
-        if asked.everyone and not principal.is_admin:
+        is_on = webhook.active if asked.active is None else asked.active
+        of_all = webhook.everyone if asked.everyone is None else asked.everyone
+        # Also one that an admin made: who is none any more can switch it off, or keep it for jobs of their own.
+        if not principal.is_admin and of_all and (is_on or asked.everyone):
             raise Forbidden("only an admin's webhook may hear of the jobs of all users")
         values = {
             name: list(value) if name == "states" else value

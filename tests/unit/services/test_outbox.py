@@ -198,6 +198,21 @@ def test_only_an_admin_has_a_webhook_hear_of_all_jobs_and_nothing_is_changed_whe
     assert not webhooks.change(database, ADA, hook, WebhookChange(everyone=False))["everyone"]
 
 
+@pytest.mark.parametrize("asked", [ON, WebhookChange(active=True, states=["failed"]), WebhookChange(children=True)])
+def test_who_is_no_admin_any_more_has_no_webhook_hear_of_all_jobs_again_or_of_more(
+    database: Database, asked: WebhookChange
+) -> None:
+    hook = webhook(database, Principal("ada", "admin"), everyone=True, states=["succeeded"])
+    if asked.active:
+        webhooks.change(database, ROOT, hook, OFF)
+    before = webhooks.get(database, ROOT, hook)
+    with pytest.raises(Forbidden):
+        webhooks.change(database, ADA, hook, asked)
+    assert webhooks.get(database, ROOT, hook) == before
+    assert not webhooks.change(database, ADA, hook, OFF)["active"]
+    assert webhooks.change(database, ADA, hook, WebhookChange(active=True, everyone=False))["active"]
+
+
 def test_who_made_and_removed_a_webhook_stands_in_the_audit_trail(database: Database) -> None:
     hook = webhook(database)
     webhooks.remove(database, ROOT, hook)
@@ -300,6 +315,25 @@ def test_a_try_that_is_under_way_ends_as_it_ends_and_is_held_only_where_it_faile
     assert outbox.claim(context.database) is None
     webhooks.change(context.database, ADA, hook, ON)
     assert deliver_all(context) == 1
+
+
+def test_what_is_under_way_is_not_begun_again_by_a_switch_whether_first_or_later_try(
+    database: Database, clock: Clock
+) -> None:
+    hook = webhook(database)
+    webhooks.ping(database, ADA, hook)
+    for tries in (1, 2):
+        under_way = outbox.claim(database)
+        assert under_way is not None
+        for change in (OFF, ON):
+            webhooks.change(database, ADA, hook, change)
+        assert outbox.claim(database) is None, "its receiver is being called, and would hear it twice"
+        outbox.settle(database, under_way.delivery, 500, "it answered 500")
+        (now,) = told(database, hook)
+        assert (now["state"], now["tries"], now["status"]) == ("waiting", tries, 500)
+        for change in (OFF, ON):
+            webhooks.change(database, ADA, hook, change)
+        assert outbox.is_due(database), "what waits after a failure is tried at once"
 
 
 def test_a_webhook_that_is_off_is_neither_pinged_nor_told_again(context: Context, outside: "Outside") -> None:

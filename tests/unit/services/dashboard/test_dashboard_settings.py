@@ -321,6 +321,19 @@ def test_a_webhook_is_switched_off_and_on_and_its_pages_say_so(made: Service, si
     ]
 
 
+def test_who_is_no_admin_any_more_switches_off_what_hears_of_all_jobs_and_not_on(
+    made: Service, sign_in: SignIn
+) -> None:
+    new, database = NewWebhook(ADDRESS, ["failed"], everyone=True), made.context.database
+    path = f"/settings/webhooks/{webhooks.create(database, Principal('ada', 'admin'), new, ())[0]['id']}"
+    client = sign_in("ada", "researcher")
+    assert post(client, f"{path}/off").status_code == 303
+    assert f'action="{path}/on"' not in client.get(path).text
+    assert post(client, f"{path}/on").status_code == 403
+    assert [row["active"] for row in webhooks.list_all(database, ADA)] == [False]
+    assert f'action="{path}/on"' in sign_in().get(path).text
+
+
 @pytest.mark.parametrize("who", ["viewer", "reads only"])
 def test_who_may_not_submit_gets_no_forms_and_is_refused(made: Service, sign_in: SignIn, who: str) -> None:
     webhook_id = hook_of(made)
