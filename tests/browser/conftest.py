@@ -79,7 +79,7 @@ class Visit:
         self.page.goto(f"{site.url}/login?next=/jobs")
         self.page.get_by_label("Access token").fill(secret)
         self.page.get_by_role("button", name="Sign in").click()
-        self.page.wait_for_url("**/jobs")
+        self.page.wait_for_url(f"{site.url}/jobs")  # "**/jobs" would be the page for signing in, too
 
 
 @contextmanager

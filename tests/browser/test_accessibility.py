@@ -51,6 +51,7 @@ def _after_forms(page: Any, url: str) -> dict[str, list[str]]:
         page.get_by_label("Name").fill(name)
         page.get_by_role("button", name="Make the token").click()
         told.first.wait_for()
+        page.wait_for_load_state()
         found[f"a token named {name!r}"] = _violations(page)
     page.goto(f"{url}/settings/audit")
     page.get_by_role("button", name="Verify").click()

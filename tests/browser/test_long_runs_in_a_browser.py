@@ -69,9 +69,12 @@ def test_a_page_that_stays_open_does_not_grow(site: Site, visitor: Visit) -> Non
     before = _weight(page)
     _rounds(page, ROUNDS)
     after = _weight(page)
-    assert after["nodes"] < before["nodes"] * 1.1 + 200, (before, after)
-    assert after["listeners"] < before["listeners"] * 1.1 + 50, (before, after)
-    assert after["heap"] < before["heap"] + 4_000_000, (before, after)
+    for _ in range(30):  # what is still drawn, or freed a little later, is no growth
+        if not _grown(before, after):
+            break
+        page.wait_for_timeout(1000)
+        after = _weight(page)
+    assert _grown(before, after) == [], (before, after)
     assert visitor.troubles == []
 
 
@@ -83,6 +86,16 @@ def _rounds(page: Page, rounds: int) -> None:
             page.evaluate("document.dispatchEvent(new Event('news'))")
             page.get_by_label("Smoothing").select_option(value)
     page.wait_for_timeout(500)
+
+
+def _grown(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What there is more of than a page at rest may differ by."""
+    most = {
+        "nodes": before["nodes"] * 1.1 + 200,
+        "listeners": before["listeners"] * 1.1 + 50,
+        "heap": before["heap"] + 4_000_000,
+    }
+    return [name for name in most if after[name] >= most[name]]
 
 
 def _weight(page: Page) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from services.models import Wanted
 from services.settings import Settings
 from services.submission import Request
 from services.web import create_app
-from tests.browser.conftest import Visit
+from tests.browser.conftest import PATIENCE_MS, Visit
 from tests.support.cluster import ADMIN, Process, cluster, tiny_spec
 from tests.support.registering import register
 
@@ -89,6 +89,15 @@ def is_first(route: Route, held: list[Route]) -> bool:
     return route.request.method == "POST" and not held
 
 
+def the_one(page: Page, held: list[Route]) -> Route:
+    """What is held, which is seen here a little later than what the page says meanwhile."""
+    for _ in range(PATIENCE_MS // 50):
+        if held:
+            return held[0]
+        page.wait_for_timeout(50)
+    raise AssertionError("the page sends no images")
+
+
 def widths(page: Page) -> list[float]:
     """Of the bars, as shares of the place that they have."""
     bars = page.locator("[data-number='0'] .bars span")
@@ -100,6 +109,7 @@ def widths(page: Page) -> list[float]:
 def test_an_image_that_is_dropped_on_a_model_is_answered_with_bars(
     product: Product, visitor: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("services.dashboard.trying.SECONDS", 600)
     page = visitor.page
     page.goto(f"{product.url}/login?next=/models")
     page.get_by_label("Access token").fill(product.token)
@@ -113,7 +123,7 @@ def test_an_image_that_is_dropped_on_a_model_is_answered_with_bars(
     page.route("**/models/**", lambda route: (held.append if is_first(route, held) else Route.fallback)(route))
     drop(page, one=picture(), broken=b"no image")
     expect(page.get_by_text("Waiting for a worker to look at 2 images: ")).to_be_visible()
-    held[0].fallback()  # so long nobody can have answered
+    the_one(page, held).fallback()  # so long nobody can have answered
     first, second = page.locator("[data-number='0']"), page.locator("[data-number='1']")
     expect(first.get_by_role("heading")).to_have_text("one.png")
     expect(first.get_by_role("rowheader")).to_have_count(7)

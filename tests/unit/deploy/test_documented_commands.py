@@ -62,7 +62,9 @@ def verb_of(words: list[str]) -> tuple[Any, list[str]]:
 
 def unknown_options(words: list[str]) -> list[str]:
     command, rest = verb_of(words)
-    known = {"--help"} | {option for parameter in command.params for option in parameter.opts}
+    known = {"--help"} | {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     return [word for word in rest if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
 
 
