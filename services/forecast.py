@@ -49,11 +49,10 @@ def look_ahead_of(
         jobs = _first_of(session, job_ids)
         if not jobs:
             return {}
-        service = _Service(session)
-        labels = _labels(session, list(jobs.values()))
-        reasons = _reasons(session, service, list(jobs.values()), most_running)
+        service, each = _Service(session), jobs.values()
+        labels, reasons = _labels(session, each), _reasons(session, service, each, most_running)
         # Of slots that offer the same, which is most, one is asked about.
-        serves = {offer: _served(session, offer, list(jobs.values())) for offer in set(service.workers.values())}
+        serves = {offer: _served(session, offer, each) for offer in set(service.workers.values())}
         found = {}
         for job_id, job in jobs.items():
             able = [name for name, offer in service.workers.items() if job.id in serves[offer]]

@@ -4,7 +4,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from services.order import Offer
 from services.settings import Settings
 from services.tables import Artifact, Base, Checkpoint, Dataset, Job, LogLine
 from services.tokens import Principal
+from tests.support.at_once import at_once
 from tests.support.databases import migrated_url
 from tests.unit.services.test_migrations import check_first_tables, fill_first_tables
 
@@ -65,18 +65,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 def new_job(**changes: Any) -> NewJob:
     values = {"kind": "train", "name": "a job", "spec": {"x": 1}, "dataset_id": "d", "created_by": "ada", **changes}
     return NewJob(**values)
-
-
-def at_once(functions: list[Callable[[], Any]]) -> list[Any]:
-    """Results of all functions, which start at the same moment."""
-    barrier = threading.Barrier(len(functions))
-
-    def run(function: Callable[[], Any]) -> Any:
-        barrier.wait()
-        return function()
-
-    with ThreadPoolExecutor(len(functions)) as pool:
-        return list(pool.map(run, functions))
 
 
 def test_the_migrated_schema_is_that_of_the_code(database: Database) -> None:

@@ -1,8 +1,8 @@
 """Deliveries that many claim at once, ends beside removals, and what the doctor says of real servers."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.settings import Settings
 from services.tables import Dataset, Delivery, Job
 from services.tokens import Principal
 from services.webhooks import NewWebhook, WebhookChange
+from tests.support.at_once import at_once
 from tests.support.clocked import DATASET
 from tests.support.databases import migrated_url
 
@@ -55,16 +56,12 @@ def test_each_delivery_is_made_by_one_of_many(database: Database, monkeypatch: p
     monkeypatch.setattr("services.deliveries.addresses.post", called)
     context = Context(Settings.load({"BGPANET_DATABASE_URL": database.url}))
     vars(context)["database"] = database
-    start = threading.Barrier(THREADS)
 
     def deliver() -> None:
-        start.wait()
         while (claimed := outbox.claim(database)) is not None:
             deliveries.deliver(context, claimed)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for future in [pool.submit(deliver) for _ in range(THREADS)]:
-            future.result()
+    at_once([deliver] * THREADS)
     with database.read() as session:
         states = session.execute(select(Delivery.state, Delivery.tries).where(Delivery.webhook_id == hook)).all()
     assert [tuple(state) for state in states] == [("delivered", 1)] * ends
@@ -77,19 +74,7 @@ def test_a_webhook_that_is_removed_at_the_same_moment_undoes_no_end(database: Da
         job_id, _ = jobs.submit(database, new_job())
         claim = jobs.claim(database, "w", Offer(["any"]), 60)
         assert claim is not None
-        start = threading.Barrier(2)
-
-        def finish(lease: Any = claim.lease, start: threading.Barrier = start) -> None:
-            start.wait()
-            jobs.finish(database, lease, {}, [])
-
-        def remove(hook: str = hook, start: threading.Barrier = start) -> None:
-            start.wait()
-            webhooks.remove(database, ADA, hook)
-
-        with ThreadPoolExecutor(2) as pool:
-            for future in [pool.submit(finish), pool.submit(remove)]:
-                future.result()
+        at_once([partial(jobs.finish, database, claim.lease, {}, []), partial(webhooks.remove, database, ADA, hook)])
         with database.read() as session:
             assert session.scalar(select(Job.state).where(Job.id == job_id)) == "succeeded"
     outbox.forget(database, 90)
@@ -106,19 +91,8 @@ def test_a_webhook_that_is_switched_off_at_the_same_moment_undoes_no_end_and_los
         jobs.submit(database, new_job())
         claim = jobs.claim(database, "w", Offer(["any"]), 60)
         assert claim is not None
-        start = threading.Barrier(2)
-
-        def finish(lease: Any = claim.lease, start: threading.Barrier = start) -> None:
-            start.wait()
-            jobs.finish(database, lease, {}, [])
-
-        def switch(start: threading.Barrier = start) -> None:
-            start.wait()
-            webhooks.change(database, ADA, hook, WebhookChange(active=False))
-
-        with ThreadPoolExecutor(2) as pool:
-            for future in [pool.submit(finish), pool.submit(switch)]:
-                future.result()
+        switch = partial(webhooks.change, database, ADA, hook, WebhookChange(active=False))
+        at_once([partial(jobs.finish, database, claim.lease, {}, []), switch])
         assert outbox.claim(database) is None, "it is off, so what was written is held"
         with database.read() as session:
             waiting = session.scalars(select(Delivery.id).where(Delivery.state == "waiting")).all()

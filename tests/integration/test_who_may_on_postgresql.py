@@ -1,10 +1,8 @@
 """What is promised of projects, tokens and the audit trail when many act at once, on real PostgreSQL and on SQLite."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from services.projects import NewProject
 from services.tables import Dataset, Token
 from services.tokens import NewToken, Principal
 from services.views import JobFilter
+from tests.support.at_once import at_once
 from tests.support.clocked import DATASET
 from tests.support.databases import migrated_url
 
@@ -38,19 +37,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     made.close()
 
 
-def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+def told_at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each gave, or the error that it raised; all start at the same moment."""
-    barrier = Barrier(len(functions))
 
-    def run(function: Callable[[], Any]) -> Any:
-        barrier.wait()
+    def told(function: Callable[[], Any]) -> Any:
         try:
             return function()
         except ServiceError as error:
             return error
 
-    with ThreadPoolExecutor(len(functions)) as pool:
-        return [future.result() for future in [pool.submit(run, function) for function in functions]]
+    return at_once([partial(told, function) for function in functions])
 
 
 def submit(database: Database) -> None:
@@ -62,7 +58,7 @@ def test_submissions_at_once_make_one_chain_without_gaps(database: Database) -> 
         for _ in range(5):
             submit(database)
 
-    assert at_once([several] * 6) == [None] * 6
+    assert told_at_once([several] * 6) == [None] * 6
     found = audit.verify(database)
     assert (found.broken, found.head.number) == (None, 30)
     assert len(views.list_jobs(database, ADA, JobFilter(), limit=100).items) == 30
@@ -95,7 +91,7 @@ def test_two_admins_who_leave_at_once_leave_one(database: Database) -> None:
         project = f"study-{number}"
         projects.create(database, ADA, NewProject(project, "x"))
         projects.put_member(database, ADA, project, "bob", "admin")
-        told = at_once(
+        told = told_at_once(
             [
                 partial(projects.drop_member, database, ADA, project, "ada"),
                 partial(projects.drop_member, database, BOB, project, "bob"),
@@ -112,7 +108,7 @@ def test_a_project_goes_only_while_nothing_is_put_into_it(database: Database) ->
         projects.create(database, ADA, NewProject(project, "x"))
         noting = projects.noted_in(database, Act(ADA, "job.submit", project=project))
         new = NewJob("train", "n", {}, "d", "ada", project=project)
-        submitted, removed = at_once(
+        submitted, removed = told_at_once(
             [
                 partial(jobs.submit, database, new, also=noting),
                 partial(projects.remove, database, ADA, project),
@@ -123,7 +119,7 @@ def test_a_project_goes_only_while_nothing_is_put_into_it(database: Database) ->
 
 
 def test_a_project_is_made_once_by_whoever_is_first(database: Database) -> None:
-    told = at_once([partial(projects.create, database, who, NewProject("same", "x")) for who in (ADA, BOB)])
+    told = told_at_once([partial(projects.create, database, who, NewProject("same", "x")) for who in (ADA, BOB)])
     assert sum(isinstance(each, Conflict) for each in told) == 1
     (member,) = projects.list_members(database, ROOT, "same")
     assert audit.list_entries(database, action="project.create")[0][0]["user"] == member["user"]
